@@ -1,0 +1,27 @@
+# One command a verb; each creates what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check lint types bench docs fuzz clean
+
+demo: $(VENV)/.dev
+	@$(BIN)/sillyproxy demo
+
+test: $(VENV)/.dev
+	@$(BIN)/ruff check src tests bench myapp
+	@$(BIN)/ruff format --check src tests bench myapp
+	@$(BIN)/mypy
+	@$(BIN)/pytest
+
+check lint types: $(VENV)/.dev
+	@$(BIN)/ruff check src tests bench myapp
+	@$(BIN)/ruff format --check src tests bench myapp
+	@$(BIN)/mypy
+
+$(VENV)/.dev: pyproject.toml
+	@PYTHON=$(PYTHON) sh ./scripts/venv.sh $(VENV) dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,112 @@
+"""
+The shared memory that carries counts from the workers to whoever asks.
+
+A worker counts in plain lists, which is several times cheaper than counting in shared
+memory, and `Counts.publish` copies them out as a whole when the worker has a moment,
+20 ms later at most. What is published is therefore a consistent picture: the balance
+`ACCEPTED = ANSWERED + REPLIED + ABANDONED + INFLIGHT` holds in it, also in the last one
+of a worker that was killed.
+
+A reader sums over all blocks. A worker that starts in the place of a dead one reads
+the counts that it finds, so that they only grow, and sets the gauges to 0.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+from sillyproxy.metrics.layout import (
+    BLOCK_SIZE,
+    FALLBACKS_AT,
+    GAUGES,
+    MAX_COLORS,
+    ROW_GAUGES,
+    ROW_SIZE,
+    ROWS_AT,
+    WORKER_SIZE,
+    Worker,
+)
+
+BLOCK_BYTES = BLOCK_SIZE * 8
+
+
+def block_of(memory: memoryview, worker: int) -> memoryview:
+    """Return the block of one worker in `memory` (bytes), as signed 64-bit integers."""
+    return memory[worker * BLOCK_BYTES : (worker + 1) * BLOCK_BYTES].cast("q")
+
+
+class Counts:
+    """One worker's counts: `worker` by `layout.Worker`, `rows[slot]` by `layout.Row` and bucket."""
+
+    def __init__(self, block: memoryview, slots: int) -> None:
+        self._block = block
+        self.worker: list[int] = block[:WORKER_SIZE].tolist()
+        self.fallbacks: list[int] = block[FALLBACKS_AT:ROWS_AT].tolist()
+        self.rows: list[list[int]] = []
+        for gauge in GAUGES:
+            self.worker[gauge] = 0
+        self.grow(slots)
+
+    def grow(self, slots: int) -> None:
+        """Have rows for this many slots at least."""
+        for slot in range(len(self.rows), min(slots, MAX_COLORS)):
+            at = ROWS_AT + slot * ROW_SIZE
+            row: list[int] = self._block[at : at + ROW_SIZE].tolist()
+            for gauge in ROW_GAUGES:
+                row[gauge] = 0
+            self.rows.append(row)
+
+    def add_fallback(self, from_slot: int, to_slot: int) -> None:
+        """Count a request that one color could not take and another did."""
+        self.fallbacks[from_slot * MAX_COLORS + to_slot] += 1
+
+    def publish(self) -> None:
+        """Copy all counts to the shared block."""
+        block = self._block
+        block[:WORKER_SIZE] = array("q", self.worker)
+        block[FALLBACKS_AT:ROWS_AT] = array("q", self.fallbacks)
+        at = ROWS_AT
+        for row in self.rows:
+            block[at : at + ROW_SIZE] = array("q", row)
+            at += ROW_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The sum over all workers, in the shape of `Counts`."""
+
+    worker: list[int]
+    fallbacks: list[int]
+    rows: list[list[int]]
+
+
+def read_totals(memory: memoryview, workers: int, slots: int) -> Totals:
+    """Return the sum of the first `workers` blocks, for colors' slots below `slots`."""
+    worker = [0] * WORKER_SIZE
+    fallbacks = [0] * (MAX_COLORS * MAX_COLORS)
+    rows = [[0] * ROW_SIZE for _ in range(slots)]
+    for index in range(workers):
+        block = block_of(memory, index)
+        worker = [a + b for a, b in zip(worker, block[:WORKER_SIZE], strict=True)]
+        fallbacks = [a + b for a, b in zip(fallbacks, block[FALLBACKS_AT:ROWS_AT], strict=True)]
+        for slot in range(slots):
+            at = ROWS_AT + slot * ROW_SIZE
+            rows[slot] = [a + b for a, b in zip(rows[slot], block[at : at + ROW_SIZE], strict=True)]
+    return Totals(worker, fallbacks, rows)
+
+
+def bury(block: memoryview) -> int:
+    """
+    Close the books of a worker that died: what it had under way is lost. Return how many.
+
+    Call only when its process is gone and no other has taken its place.
+    """
+    lost: int = block[Worker.INFLIGHT]
+    block[Worker.LOST] += lost
+    for gauge in GAUGES:
+        block[gauge] = 0
+    for slot in range(MAX_COLORS):
+        for row_gauge in ROW_GAUGES:
+            block[ROWS_AT + slot * ROW_SIZE + row_gauge] = 0
+    return lost

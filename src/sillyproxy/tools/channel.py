@@ -1,0 +1,110 @@
+"""
+What the controller and the workers say to each other, and the wire between them.
+
+One SOCK_SEQPACKET pair a worker, made by the supervisor before it forks, so that either
+side may die and be replaced without a new connection. Every message carries a whole
+state, never a difference: reading an old one twice is harmless.
+
+Both ends are our own forks, so messages are pickled.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sillyproxy.config.schema import Config
+
+# Above the default of net.core.wmem_max on Linux (208 KiB) a packet would not fit.
+MAX_MESSAGE_BYTES = 160 * 1024
+
+
+class Address(NamedTuple):
+    """One endpoint: the upstream of its color (index into `Color.upstreams`), an IP address, a port."""
+
+    upstream: int
+    ip: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A worker's first word: it wants to know everything. It has applied `generation`."""
+
+    worker: int
+    pid: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A worker serves by this generation from now on."""
+
+    worker: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The addresses of every color, by name. A color that is not in it has none."""
+
+    colors: dict[str, tuple[Address, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """A worker's passive view of one endpoint: it answers, or is avoided for now, and why."""
+
+    worker: int
+    color: str
+    address: Address
+    up: bool
+    reason: str
+
+
+Message = Hello | Applied | Endpoints | EndpointState | Config
+
+
+class Channel:
+    """One end of the wire. Never blocks: `send` says False when the other side does not read."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self.sock.fileno()
+
+    def send(self, message: Message) -> bool:
+        """Send one message; False if the wire is full or the message too large."""
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        if len(data) > MAX_MESSAGE_BYTES:
+            return False
+        try:
+            self.sock.send(data)
+        except (BlockingIOError, ConnectionError):
+            return False
+        return True
+
+    def receive(self) -> list[Message]:
+        """Return every message that has come, oldest first; empty if none."""
+        messages: list[Message] = []
+        while True:
+            try:
+                data = self.sock.recv(MAX_MESSAGE_BYTES)
+            except (BlockingIOError, ConnectionError):
+                return messages
+            if not data:
+                return messages
+            messages.append(pickle.loads(data))  # noqa: S301  (our own fork at the other end)
+
+
+def make_pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a wire: the controller's, the worker's."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (left, right):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_MESSAGE_BYTES)
+    return left, right
