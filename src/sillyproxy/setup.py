@@ -1,0 +1,44 @@
+"""What the supervisor hands to the processes that it forks."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from sillyproxy.config.schema import Config
+from sillyproxy.tools.channel import Channel
+
+
+@dataclass(slots=True)
+class WorkerSetup:
+    """
+    For `worker.run`.
+
+    The listening sockets are bound, listen, and are this worker's alone (SO_REUSEPORT; a
+    unix socket is shared). They stay open in the supervisor, so that a worker's death
+    leaves the connections in its accept queue to its successor. `block` is its part of
+    the shared counts. `lifeline` reads end-of-file when the supervisor is gone.
+    """
+
+    index: int
+    config: Config
+    listeners: list[socket.socket]
+    channel: Channel
+    block: memoryview
+    lifeline: int
+
+
+@dataclass(slots=True)
+class ControllerSetup:
+    """
+    For `controller.run`.
+
+    `admin` is bound and listens, None if it is off. `channels` are the controller's ends,
+    one a worker. `memory` is the whole of the shared counts.
+    """
+
+    config: Config
+    admin: socket.socket | None
+    channels: list[Channel]
+    memory: memoryview
+    lifeline: int
