@@ -1,0 +1,70 @@
+"""
+Replies of our own, as ready bytes.
+
+A reply is short, plain text, and says in `Proxy-Status` (RFC 9209) which of our failures
+it stands for, so that whoever reads the client's side can tell it from a backend's.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from sillyproxy.errors import NO_CONNECT, Problem
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+# RFC 9110, 15.5.6: 405 must say what is allowed.
+_ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n"
+
+
+def build_reply(
+    problem: Problem, *, date: bytes, close: bool, head_only: bool = False, extra: bytes = b"", minor: int = 1
+) -> bytes:
+    """
+    Return the reply that tells a client of `problem`.
+
+    `date` is the value of Date (RFC 9110, 6.6.1); `close` announces the connection's end;
+    `head_only` leaves out the body (HEAD); `extra` are more field lines, each with its end.
+    """
+    phrase = HTTPStatus(problem.status).phrase.encode()
+    body = b"%d %b: %b\n" % (problem.status, phrase, problem.detail.encode())
+    if problem is NO_CONNECT:
+        extra += _ALLOW
+    if close:
+        extra += b"Connection: close\r\n"
+    elif minor == 0:
+        extra += b"Connection: keep-alive\r\n"
+    return (
+        b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
+        b"Cache-Control: no-store\r\nProxy-Status: sillyproxy; error=%b\r\n%b\r\n%b"
+        % (problem.status, phrase, date, len(body), problem.kind.encode(), extra, b"" if head_only else body)
+    )
+
+
+def build_options_reply(*, date: bytes, close: bool) -> bytes:
+    """Return the answer to OPTIONS that may go no further (Max-Forwards 0; RFC 9110, 7.6.2)."""
+    connection = b"Connection: close\r\n" if close else b""
+    return b"HTTP/1.1 200 OK\r\nDate: %b\r\n%bContent-Length: 0\r\n%b\r\n" % (date, _ALLOW, connection)
+
+
+def build_trace_reply(request_head: bytes, *, date: bytes, close: bool) -> bytes:
+    """
+    Return the answer to TRACE that may go no further: the request as we got it.
+
+    RFC 9110, 9.3.8: without what is sensitive, which here is every credential.
+    """
+    lines = request_head.split(b"\r\n")
+    kept = [lines[0]] + [
+        line
+        for line in lines[1:]
+        if line.partition(b":")[0].lower() not in (b"authorization", b"cookie", b"proxy-authorization")
+    ]
+    body = b"\r\n".join(kept) + b"\r\n\r\n"
+    connection = b"Connection: close\r\n" if close else b""
+    return b"HTTP/1.1 200 OK\r\nDate: %b\r\nContent-Type: message/http\r\nContent-Length: %d\r\n%b\r\n%b" % (
+        date,
+        len(body),
+        connection,
+        body,
+    )

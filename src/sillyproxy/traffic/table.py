@@ -1,0 +1,88 @@
+"""
+All colors of one generation, and the way from a request to its color and endpoint.
+
+A `Table` is built beside the old one and put in its place by one assignment. Endpoints
+that stay keep their connections and what is known of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from sillyproxy.config.schema import Config
+from sillyproxy.traffic.color import ColorAtWork
+from sillyproxy.traffic.endpoint import Endpoint
+from sillyproxy.traffic.split import Split
+
+# (index of the upstream in its color, IP address, port), as discovery tells it.
+Address = tuple[int, str, int]
+
+
+class Table:
+    """The colors with the split between them; `random` returns numbers in [0, 1)."""
+
+    __slots__ = ("_by_name", "_random", "_split", "_upstream_bases", "colors")
+
+    def __init__(self, config: Config, random: Callable[[], float]) -> None:
+        slots = {name: index for index, name in enumerate(config.color_names, start=1)}
+        self.colors = tuple(
+            ColorAtWork(
+                color.name,
+                slots[color.name],
+                color.weight,
+                b"\r\n%b: %b" % (config.color_header.encode(), color.name.encode()),
+            )
+            for color in config.colors
+        )
+        self._upstream_bases = {
+            color.name: tuple(upstream.base.encode() for upstream in color.upstreams)
+            for color in config.colors
+        }
+        self._by_name = {color.name: color for color in self.colors}
+        self._random = random
+        self._split = Split([color.weight for color in self.colors], random())
+
+    def pick(self, now_ns: int) -> tuple[ColorAtWork, Endpoint | None] | None:
+        """
+        Return the color whose turn it is and its endpoint; None when no color takes traffic.
+
+        The endpoint is None when the color has none to offer; `pick_again` may know better.
+        """
+        index = self._split.pick()
+        if index < 0:
+            return None
+        color = self.colors[index]
+        return color, color.pick(self._random, now_ns)
+
+    def pick_again(
+        self, color: ColorAtWork, tried: Collection[Endpoint], now_ns: int
+    ) -> tuple[ColorAtWork, Endpoint] | None:
+        """
+        Return where a request goes that the `tried` endpoints could not take; None: nowhere.
+
+        Another endpoint of its color, else of another color with weight > 0 (the heaviest
+        first), else one that is avoided but was not tried.
+        """
+        others = sorted((c for c in self.colors if c is not color and c.weight > 0), key=lambda c: -c.weight)
+        for desperate in (False, True):
+            for candidate in (color, *others):
+                endpoint = candidate.pick_other(tried, now_ns, desperate=desperate)
+                if endpoint is not None:
+                    return candidate, endpoint
+        return None
+
+    def set_endpoints(self, addresses: Mapping[str, Sequence[Address]]) -> list[Endpoint]:
+        """Put every color's endpoints in place, keeping those it has; return those that are gone."""
+        gone: list[Endpoint] = []
+        for color in self.colors:
+            known = {(e.upstream, e.ip, e.port): e for e in color.endpoints}
+            bases = self._upstream_bases[color.name]
+            color.endpoints = tuple(
+                known.pop((upstream, ip, port), None) or Endpoint(upstream, ip, port, bases[upstream])
+                for upstream, ip, port in addresses.get(color.name, ())
+                if upstream < len(bases)
+            )
+            gone.extend(known.values())
+        for endpoint in gone:
+            endpoint.gone = True
+        return gone
