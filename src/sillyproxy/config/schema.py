@@ -37,7 +37,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One URL of a color. `base` is its path without a trailing slash, as it goes before the request's path."""
+    """One URL of a color. `base` is its path without a trailing slash; it goes before the request's path."""
 
     scheme: Literal["http", "https"]
     host: str
@@ -72,7 +72,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Every size has an end. `body_bytes` 0: no limit. `connections` None: what the open-file limit allows."""
+    """Every size has an end. `body_bytes` 0: no limit. `connections` None: what the file limit allows."""
 
     header_bytes: int = 65536
     body_bytes: int = 0
@@ -89,7 +89,7 @@ class AccessLog:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The text of one setting and where it came from (`environment`, `default`, `command line`, a file's path)."""
+    """The text of one setting and where it came from (`environment`, `command line`, a file's path)."""
 
     text: str
     source: str
