@@ -34,7 +34,8 @@ class ControllerSetup:
     For `controller.run`.
 
     `admin` is bound and listens, None if it is off. `channels` are the controller's ends,
-    one a worker. `memory` is the whole of the shared counts.
+    one a worker. `memory` is the whole of the shared counts. `started_at` is when the
+    supervisor started; seconds since 1970.
     """
 
     config: Config
@@ -42,3 +43,4 @@ class ControllerSetup:
     channels: list[Channel]
     memory: memoryview
     lifeline: int
+    started_at: float = 0.0

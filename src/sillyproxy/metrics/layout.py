@@ -35,6 +35,7 @@ class Worker(IntEnum):
     LOG_DROPPED = 10  # access log lines given up because nobody read them
     GENERATION = 11  # gauge: the configuration in use
     HEAD_TIMEOUTS = 12  # clients closed for a slow head
+    RESTARTS = 13  # times that this worker died and another took its place (written by the supervisor)
 
 
 class Row(IntEnum):

@@ -1,0 +1,117 @@
+"""
+What an operator types: the commands and their help.
+
+`serve` and `healthcheck` in their plain form never come here (`__main__` says why).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from sillyproxy import __version__
+from sillyproxy.config import report
+from sillyproxy.config.parse import ConfigError, load
+from sillyproxy.tools.cpus import available_cpus
+
+
+class _Commands(click.Group):
+    """`serve` is meant when no command is named; the settings are part of its help."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            args = ["serve"]
+        return super().parse_args(context, args)
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_settings(formatter)
+
+
+class _Serve(click.Command):
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_settings(formatter)
+
+
+def _write_settings(formatter: click.HelpFormatter) -> None:
+    with formatter.section("Environment"):
+        formatter.write(report.help_text() + "\n")
+
+
+_colors = click.argument("colors", nargs=-1, metavar="[COLOR ...]")
+_listen = click.option("--listen", "--addr", metavar="ADDR", help="Serve here; overrides SILLYPROXY_LISTEN.")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sillyproxy")
+def sillyproxy() -> None:
+    """
+    Blue-green and canary edge proxy, configured by environment variables.
+
+    Without a command it serves.
+    """
+
+
+@sillyproxy.command(cls=_Serve)
+@_colors
+@_listen
+def serve(colors: tuple[str, ...], listen: str | None) -> int:
+    """
+    Serve the colors of the environment.
+
+    COLORs are looked for besides those of SILLYPROXY_COLORS.
+    """
+    from sillyproxy.serve import serve
+
+    return serve(colors, listen)
+
+
+@sillyproxy.command()
+@_colors
+@_listen
+def check(colors: tuple[str, ...], listen: str | None) -> int:
+    """Show the configuration in force, or all that is wrong with it."""
+    try:
+        config, warnings = load(os.environ, colors=colors, listen=listen, cpus=available_cpus())
+    except ConfigError as error:
+        click.echo(report.problems_text(error.problems, "it would not start"), err=True)
+        return 2
+    if warnings:
+        click.echo(report.warnings_text(warnings), err=True)
+    click.echo(report.config_text(config))
+    return 0
+
+
+@sillyproxy.command()
+@click.option("--keep", is_flag=True, help="Go on serving when the story is told.")
+def demo(keep: bool) -> int:
+    """Play a release on this machine: v1, canary at 20 %, all green, rollback."""
+    try:
+        from sillyproxy import demo as story
+    except ImportError as error:
+        raise click.ClickException(f"the demo needs {error.name}: pip install 'sillyproxy[demo]'") from None
+    return int(story.main(keep))
+
+
+@sillyproxy.command()
+def healthcheck() -> int:
+    """Ask the admin listener of this machine whether the proxy is ready: exit 0 or 1."""
+    from sillyproxy.tools import healthcheck
+
+    return healthcheck.main()
+
+
+def main() -> int:
+    """Do what the command line says. Return the exit status: 2 is for the configuration, 1 for all else."""
+    try:
+        status = sillyproxy.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:  # `sillyproxy check | head`
+        sys.stderr.close()
+        return 1
+    return status if isinstance(status, int) else 0
