@@ -1,0 +1,1 @@
+"""Compare sillyproxy with other proxies at the same work (docs/benchmark.md)."""
