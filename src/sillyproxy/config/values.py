@@ -497,10 +497,10 @@ def read_upstream(text: str) -> Upstream:
 
 
 def _read_authority(text: str) -> tuple[str, int]:
+    if text.count(":") > 1 and not text.startswith("["):
+        raise Refused("an IPv6 address without brackets", "write it as in http://[::1]:8080")
     match = _AUTHORITY.fullmatch(text)
     if not match:
-        if text.count(":") > 1:
-            raise Refused("an IPv6 address without brackets", "write it as in http://[::1]:8080")
         raise Refused("not a host")
     port = 80 if match["port"] is None else _read_port(match["port"], 1)
     if match["six"] is not None:
