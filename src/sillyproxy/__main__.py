@@ -9,29 +9,21 @@ health every second or so. Everything else, mistakes included, is `cli`'s.
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple
 
 
-class Serve(NamedTuple):
-    """What the command line says to `serve`: more colors, and where to listen."""
-
-    colors: tuple[str, ...] = ()
-    listen: str | None = None
-
-
-def read_serve(arguments: list[str]) -> Serve | None:
+def read_serve(arguments: list[str]) -> tuple[tuple[str, ...], str | None] | None:
     """
-    Return what a plain call of `serve` says; None for whatever else was typed.
+    Return what a plain call of `serve` says (more colors, where to listen); None for whatever else.
 
     >>> read_serve([])
-    Serve(colors=(), listen=None)
+    ((), None)
     >>> read_serve(["serve", "red", "--listen", ":80"])
-    Serve(colors=('red',), listen=':80')
+    (('red',), ':80')
     >>> read_serve(["serve", "--help"]), read_serve(["check"]), read_serve(["serve", "--listen"])
     (None, None, None)
     """
     if not arguments:
-        return Serve()
+        return (), None
     if arguments[0] != "serve":
         return None
     colors: list[str] = []
@@ -47,7 +39,7 @@ def read_serve(arguments: list[str]) -> Serve | None:
             return None
         else:
             colors.append(argument)
-    return Serve(tuple(colors), listen)
+    return tuple(colors), listen
 
 
 def main() -> int:
@@ -61,11 +53,11 @@ def main() -> int:
     if asked is not None:
         from sillyproxy.serve import serve
 
-        return serve(asked.colors, asked.listen)
+        return serve(*asked)
 
-    from sillyproxy import cli
+    from sillyproxy.cli import main as run_command
 
-    return cli.main()
+    return run_command()
 
 
 if __name__ == "__main__":

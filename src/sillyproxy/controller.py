@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import suppress
 
+from sillyproxy.admin.app import build_app
 from sillyproxy.admin.board import Board, WorkerView
+from sillyproxy.admin.server import serve_admin
 from sillyproxy.discovery.watch import Discovery
 from sillyproxy.setup import ControllerSetup
 from sillyproxy.tools import logs
@@ -55,19 +56,21 @@ class Controller:
             loop.add_reader(channel.fileno(), self._hear, index)
         self._discovery.apply(self._config)
         self._spread()  # addresses need no look-up
-        admin = await self._start_admin()
-        try:
-            await self._stop.wait()
-        finally:
-            if admin is not None:
-                admin.cancel()
-                with suppress(asyncio.CancelledError):
-                    await admin
-            await self._discovery.close()
+        admin = self._start_admin()
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({stop, admin} if admin else {stop}, return_when=asyncio.FIRST_COMPLETED)
+        if admin is not None:
+            if not stop.done():
+                await admin  # it never ends by itself; with what it broke, so do we, for a fresh start
+            admin.cancel()
+            await asyncio.wait({admin})
+        await self._discovery.close()
         return 0
 
-    async def _start_admin(self) -> asyncio.Task[None] | None:
-        return None
+    def _start_admin(self) -> asyncio.Task[None] | None:
+        if self._setup.admin is None:
+            return None
+        return asyncio.create_task(serve_admin(build_app(self._board), self._setup.admin))
 
     # What the others say.
 

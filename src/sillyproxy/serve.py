@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from sillyproxy.config.parse import ConfigError, load
 from sillyproxy.config.schema import AccessLog
-from sillyproxy.setup import ControllerSetup
+from sillyproxy.setup import ControllerSetup, WorkerSetup
 from sillyproxy.supervisor import Supervisor
 from sillyproxy.tools import logs
 from sillyproxy.tools.cpus import available_cpus
 from sillyproxy.tools.listen import CannotListen
 
 
-def serve(colors: Sequence[str] = (), listen: str | None = None) -> int:
-    """Serve until told to stop. Return the exit status: 2 if the configuration is wrong, 1 else."""
-    from sillyproxy import worker
+def serve(
+    colors: Sequence[str] = (),
+    listen: str | None = None,
+    run_worker: Callable[[WorkerSetup], int] | None = None,
+) -> int:
+    """
+    Serve until told to stop. Return the exit status.
+
+    2 if the configuration is wrong, 1 if it is right and cannot be served. `run_worker`
+    is for tests of what is around the workers.
+    """
+    if run_worker is None:
+        from sillyproxy import worker
+
+        run_worker = worker.run
 
     try:
         config, warnings = load(os.environ, colors=colors, listen=listen, cpus=available_cpus())
@@ -36,7 +48,7 @@ def serve(colors: Sequence[str] = (), listen: str | None = None) -> int:
         logs.warning("configuration", setting=warning.setting, reason=warning.reason, source=warning.source)
     try:
         _check_access_log(config.access_log)
-        return Supervisor(config, worker.run, _run_controller).run()
+        return Supervisor(config, run_worker, _run_controller).run()
     except (CannotListen, CannotLog) as error:
         return fail(str(error))
     except OSError as error:  # no memory for the counts, no descriptors

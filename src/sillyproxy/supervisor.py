@@ -30,7 +30,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
 from sillyproxy.config.schema import Config, Listener
@@ -150,6 +150,12 @@ class Supervisor:
             ends.bound.append(listen.bind(listener, config.workers))
         if config.admin is not None:
             ends.admin = listen.bind(config.admin, 1)
+        # Port 0 has become a port; from here on everybody knows it.
+        self._config = replace(
+            config,
+            listeners=tuple(bound.listener for bound in ends.bound),
+            admin=ends.admin.listener if ends.admin else None,
+        )
         for _ in self._workers:
             left, right = make_pair()
             ends.to_workers.append(Channel(left))

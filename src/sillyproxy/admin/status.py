@@ -1,0 +1,110 @@
+"""What `/api/status` answers: all that the board knows, as plain data."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sillyproxy import __version__
+from sillyproxy.admin.board import Board
+from sillyproxy.admin.exposition import show_endpoint
+from sillyproxy.config.report import mask
+from sillyproxy.config.schema import Color
+from sillyproxy.metrics.layout import RETRY_REASONS, Row, Worker
+from sillyproxy.metrics.slab import Totals
+
+_ENDED = (Row.OTHER, Row.C1XX, Row.C2XX, Row.C3XX, Row.C4XX, Row.C5XX)
+
+
+def build_status(board: Board) -> dict[str, Any]:
+    """Return the status of this moment, ready for JSON."""
+    config, totals = board.config, board.totals()
+    unready = board.unready()
+    return {
+        "version": __version__,
+        "generation": config.generation,
+        "started_at": board.started_at,
+        "uptime_s": round(time.time() - board.started_at, 3),
+        "ready": not unready,
+        "reason": unready,
+        "draining": board.draining,
+        "colors": _colors(board, totals),
+        "workers": [
+            {"index": index, "pid": worker.pid, "generation": worker.generation}
+            for index, worker in sorted(board.workers.items())
+        ],
+        "counters": {name.lower(): totals.worker[place] for name, place in _COUNTERS.items()},
+        "balance": _balance(totals),
+        "dns": {"lookups": dict(board.lookups), "problems": dict(board.name_problems())},
+        "config": {
+            "listen": [str(listener) for listener in config.listeners],
+            "admin": str(config.admin) if config.admin else "off",
+            "settings": {
+                name: {"value": mask(name, origin.text), "origin": origin.source}
+                for name, origin in sorted(config.origins.items())
+            },
+        },
+    }
+
+
+_COUNTERS = {place.name: place for place in Worker if place is not Worker.GENERATION}
+
+
+def _balance(totals: Totals) -> dict[str, Any]:
+    """Return the books: what was accepted is what was answered, replied, abandoned, lost, or is under way."""
+    parts = ("ANSWERED", "REPLIED", "ABANDONED", "LOST", "INFLIGHT")
+    accounted = sum(totals.worker[Worker[part]] for part in parts)
+    return {
+        "accepted": totals.worker[Worker.ACCEPTED],
+        "accounted": accounted,
+        "balanced": accounted == totals.worker[Worker.ACCEPTED],
+    }
+
+
+def _colors(board: Board, totals: Totals) -> list[dict[str, Any]]:
+    present = {color.name: color for color in board.config.colors}
+    weights = sum(color.weight for color in present.values())
+    counts = {name: sum(totals.rows[slot][place] for place in _ENDED) for name, slot in board.slots()}
+    seen = sum(counts.values())
+    return [
+        {
+            "name": name,
+            **_asked(present.get(name), weights),
+            "share_seen": counts[name] / seen if seen else None,
+            "requests": counts[name],
+            "inflight": totals.rows[slot][Row.INFLIGHT],
+            "upstream_connections": {
+                "active": totals.rows[slot][Row.UPSTREAM_ACTIVE],
+                "idle": totals.rows[slot][Row.UPSTREAM_IDLE],
+            },
+            "retries": {why: totals.rows[slot][place] for why, place in RETRY_REASONS.items()},
+            "endpoints": _endpoints(board, name),
+        }
+        for name, slot in board.slots()
+        if name in present or counts[name]
+    ]
+
+
+def _asked(color: Color | None, weights: float) -> dict[str, Any]:
+    if color is None:
+        return {"upstreams": [], "weight": None, "share_asked": 0.0}
+    return {
+        "upstreams": [str(upstream) for upstream in color.upstreams],
+        "weight": color.weight,
+        "share_asked": color.weight / weights if weights else 0.0,
+    }
+
+
+def _endpoints(board: Board, color: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "address": show_endpoint(address.ip, address.port),
+            "upstream": address.upstream,
+            "up": board.is_up(color, address),
+            "avoided_by": {
+                str(worker): reason
+                for worker, reason in sorted(board.avoided.get((color, address), {}).items())
+            },
+        }
+        for address in board.endpoints.get(color, ())
+    ]
