@@ -1,0 +1,115 @@
+"""The configuration as an operator reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sillyproxy.config import ConfigError, Problem, load
+from sillyproxy.config.report import config_text, help_text, mask, problems_text, warnings_text
+from sillyproxy.config.settings import PROXY_SETTINGS, SETTINGS
+
+
+def config_report(environ: dict[str, str]) -> list[str]:
+    """Return the lines of the report with single spaces."""
+    return [" ".join(line.split()) for line in config_text(load(environ, cpus=2)[0]).splitlines()]
+
+
+def test_problems_are_shown_as_a_table() -> None:
+    """
+    Every problem has a line: variable and value, origin, what is wrong and what to do.
+    """
+    with pytest.raises(ConfigError) as caught:
+        load({"GREEN_WEIGHT": "ten", "GREEN": "myapp-v2:8080"}, cpus=1)
+
+    assert problems_text(caught.value.problems).splitlines() == [
+        "sillyproxy: 2 problems in the configuration, nothing was started",
+        "  GREEN=myapp-v2:8080  (environment)  no scheme; did you mean http://myapp-v2:8080 ?",
+        "  GREEN_WEIGHT=ten     (environment)  "
+        "not a number; use 0 or more, for instance GREEN_WEIGHT=1",
+    ]  # fmt: skip
+
+
+def test_report_says_what_became_of_the_configuration() -> None:
+    """
+    After a reload the same report says that the old configuration goes on.
+    """
+    text = problems_text([Problem("BLUE", "x", "environment", "no")], "the old one goes on")
+
+    assert text.splitlines()[0] == "sillyproxy: 1 problem in the configuration, the old one goes on"
+
+
+def test_long_value_moves_its_own_line_only() -> None:
+    """
+    One long value does not push the other lines off the screen.
+    """
+    problems = [Problem("A", "x" * 150, "environment", "no"), Problem("B", "1", "environment", "no")]
+
+    assert problems_text(problems).splitlines()[2] == "  B=1  (environment)  no"
+
+
+def test_no_warnings_are_no_text() -> None:
+    """
+    Where nothing is to be warned of, nothing is printed.
+    """
+    assert warnings_text([]) == ""
+
+
+def test_warning_of_a_variable_that_is_not_set_shows_its_name() -> None:
+    """
+    A warning that something is missing names the variable to set.
+    """
+    text = warnings_text(load({}, cpus=1)[1])
+
+    assert text.splitlines()[1].startswith("  BLUE  (not set)  no color has a URL")
+
+
+def test_effective_configuration_shows_each_color_with_share_and_origin() -> None:
+    """
+    A color's line says what percentage of the requests it gets, why, and where it runs.
+    """
+    lines = config_report({"BLUE": "http://a", "BLUE_WEIGHT": "2", "SILLYPROXY_COLORS": "blue,green,red", "RED": "http://[::1]:1/x"})  # fmt: skip  # noqa: E501
+
+    assert lines[:3] == [
+        "blue 66.67 % of requests, weight 2 (environment) http://a:80 (environment)",
+        "green absent GREEN is not set",
+        "red 33.33 % of requests, weight 1 (default) http://[::1]:1/x (environment)",
+    ]
+
+
+def test_shares_are_zero_when_all_weights_are() -> None:
+    """
+    With all colors drained the report still prints, and says 0 %.
+    """
+    assert config_report({"BLUE": "http://a", "BLUE_WEIGHT": "0"})[0].startswith("blue 0 % of requests")
+
+
+def test_effective_configuration_shows_each_setting_with_value_and_origin() -> None:
+    """
+    Every setting in force has a line, with the value as it was understood.
+    """
+    lines = config_report({"SILLYPROXY_MAX_BODY_BYTES": "1024k", "SILLYPROXY_ADMIN": "OFF"})
+
+    assert {line.split()[0] for line in lines[3:]} == {s.name for s in PROXY_SETTINGS if not s.later}
+    assert "SILLYPROXY_MAX_BODY_BYTES 1m environment" in lines
+    assert "SILLYPROXY_ADMIN off environment" in lines
+    assert "SILLYPROXY_WORKERS 2 (auto) default" in lines
+    assert "SILLYPROXY_DISCOVERY auto default" in lines
+    assert "SILLYPROXY_MAX_CONNECTIONS as many as the open-file limit allows default" in lines
+
+
+@pytest.mark.parametrize("name", ["SILLYPROXY_ADMIN_TOKEN", "x_secret_y", "PASSWORD", "SILLYPROXY_TLS_KEY"])
+def test_secret_is_masked(name: str) -> None:
+    """
+    A setting whose name says that it is a secret is not shown.
+    """
+    assert mask(name, "hunter2") == "***"
+
+
+def test_help_names_every_setting() -> None:
+    """
+    `serve --help` lists every variable with its default.
+    """
+    text = help_text()
+
+    assert all(f"  {setting.name}  (" in text for setting in SETTINGS)
+    assert "Default: 127.0.0.1:9080." in text
