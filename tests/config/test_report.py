@@ -111,5 +111,6 @@ def test_help_names_every_setting() -> None:
     """
     text = help_text()
 
-    assert all(f"  {setting.name}  (" in text for setting in SETTINGS)
+    assert all(f"  {setting.name}\n" in text for setting in SETTINGS)
     assert "Default: 127.0.0.1:9080." in text
+    assert max(map(len, text.splitlines())) <= 100

@@ -7,6 +7,7 @@ For `sillyproxy check`, for standard error at a failed start, for `serve --help`
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
@@ -54,12 +55,11 @@ def help_text(width: int = 100) -> str:
     """Return every setting with its meaning and its default, for `serve --help`."""
     parts: list[str] = []
     for setting in SETTINGS:
-        notes = f"Default: {setting.default or setting.absent}." + (
-            " Not in force yet." if setting.later else ""
-        )
-        text = f"{setting.help} {notes}".replace("`", "")
+        later = " Not in force yet." if setting.later else ""
+        default = setting.default or setting.absent
+        text = f"{setting.help} Takes {setting.kind.takes}. Default: {default}.{later}".replace("`", "")
         wrapped = textwrap.wrap(text, width, initial_indent="      ", subsequent_indent="      ")
-        parts += [f"  {setting.name}  ({setting.kind.takes})", *wrapped]
+        parts += [f"  {setting.name}", *wrapped]
     return "\n".join(parts)
 
 
@@ -97,8 +97,8 @@ variable may belong to two colors (`a-b` with `a_b`, or `blue` with `blue-weight
   (127.0.0.1) or `unix:/path` (at most 107 bytes). Host names are refused, because they may change under a
   running proxy.
 - A URL is `http://host[:port][/base]`; the port is 80 unless named, the host a name (underscores are fine),
-  an IPv4 address or an IPv6 address in brackets. A trailing slash of the base is ignored. User, query and
-  fragment are refused. `https://` is not supported yet.
+  an IPv4 address or an IPv6 address in brackets. A trailing slash of the base is ignored; a comma in it is
+  written `%2C`. User, query and fragment are refused. `https://` is not supported yet.
 - A network is `10.0.0.0/8`, `fd00::/8` or a single address. An address with bits beyond its prefix
   (`10.0.0.1/8`) is refused.
 - A color's name begins with a letter or a digit and goes on with letters, digits, `-` and `_`; capitals are
@@ -166,6 +166,7 @@ def _page_table(settings: Iterable[Setting]) -> str:
     for setting in settings:
         default = f"`{setting.default}`" if setting.default else setting.absent
         later = " **Known, but does not take effect yet.**" if setting.later else ""
-        cells = (f"`{setting.name}`", setting.help + later, setting.kind.takes, default)
+        takes = re.sub(r"(http://[^ ,]+)", r"`\1`", setting.kind.takes)  # or it becomes a link
+        cells = (f"`{setting.name}`", setting.help + later, takes, default)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
