@@ -317,7 +317,7 @@ async def serve(listener: socket.socket, site: Site) -> None:
         loop.add_signal_handler(number, stop.set)
     server = await loop.create_server(lambda: Connection(site), sock=listener, backlog=4096)
     host, port = listener.getsockname()[:2]
-    site.log(f"myapp listens on {host}:{port} as {site.hostname}")
+    site.log(f"myapp listens on {f'[{host}]' if ':' in host else host}:{port} as {site.hostname}")
     await stop.wait()
 
     # Who connects or asks in this moment is answered, and told that this connection ends.

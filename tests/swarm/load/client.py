@@ -1,0 +1,178 @@
+"""
+Constant load on a service of a Swarm, counted to the last request.
+
+    client.py HOST PORT     ask HOST for ever, every address of it
+    client.py report        print what the running one counted since the last report, as JSON
+
+It is a good client and no better: it looks HOST up afresh for every connection, goes by
+`Connection: close`, notices when an idle connection was closed before it sends, and sends
+nothing twice. Whatever else keeps a request from its right answer is a failure, with its story.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import re
+import socket
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+KEEPING, RENEWING = 8, 4  # users that keep their connection, and that take a new one each time
+PAUSE_S = 0.05  # between two requests of a user
+LIFE = 40  # requests on a kept connection: then look again who is there
+TIMEOUT_S = 10.0
+REPORTS = "/tmp/load.sock"
+
+PLAIN = re.compile(rb"(\w+) (\w+)(?: (\w+))?\n")
+HTML = re.compile(rb"<h1>(\w+) \((\w+)\)</h1>(\w+)?")
+
+
+class Failed(Exception):
+    """A request without its right answer."""
+
+
+@dataclass
+class Counts:
+    """What was seen since the last report. `seen` is proxy, color, replica: requests."""
+
+    requests: int = 0
+    failed: int = 0
+    posts: int = 0
+    connections: int = 0
+    closed_idle: int = 0
+    slowest_s: float = 0.0
+    failures: list[str] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    seen: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
+
+
+counts = Counts()
+
+
+class User:
+    """One client, one connection at a time."""
+
+    def __init__(self, host: str, port: int, life: int) -> None:
+        self.host, self.port, self.life = host, port, life
+        self.address = ""
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.used = 0
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        while True:
+            await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))
+            method = random.choice(["GET", "GET", "GET", "POST"])
+            begin = time.monotonic()
+            try:
+                await asyncio.wait_for(self.ask(method), TIMEOUT_S)
+            except (Failed, OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+                where = f"{self.address or self.host}, request {self.used + 1} of its connection"
+                counts.failures.append(f"{method} to {where}: {error!r}")
+                counts.failed += 1
+                self.close()
+            counts.requests += 1
+            counts.slowest_s = max(counts.slowest_s, time.monotonic() - begin)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Look the host up and connect to any one of its addresses."""
+        loop = asyncio.get_running_loop()
+        self.address = ""
+        self.used = 0
+        found = await loop.getaddrinfo(self.host, self.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
+        self.address = str(random.choice(found)[4][0])
+        counts.connections += 1
+        return await asyncio.open_connection(self.address, self.port)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self.streams:
+            self.streams[1].close()
+        self.streams = None
+
+    async def ask(self, method: str) -> None:
+        """Send one request and read its answer to the end."""
+        if self.streams and self.streams[0].at_eof():
+            counts.closed_idle += 1
+            self.close()
+        if not self.streams:
+            self.streams = await self.connect()
+        reader, writer = self.streams
+        last = self.used + 1 >= self.life
+        body = random.randbytes(random.choice([1, 999, 70_000])) if method == "POST" else b""
+        writer.write(self.request(method, body, last))
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        status = int(head[9:12])
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head)
+        if length is None:
+            raise Failed(f"answer without a length: {head!r}")
+        answer = await reader.readexactly(int(length[1]))
+        if status != 200:
+            raise Failed(f"status {status}: {answer!r}")
+        self.check(answer, head, body)
+        self.used += 1
+        if last or re.search(rb"\r\nconnection: *close", head):
+            self.close()
+
+    def request(self, method: str, body: bytes, last: bool) -> bytes:
+        """Return the bytes of a request; half of the bodies go chunked."""
+        close = "Connection: close\r\n" if last else ""
+        if method == "GET":
+            return f"GET / HTTP/1.1\r\nHost: {self.host}\r\n{close}\r\n".encode()
+        counts.posts += 1
+        head = f"POST /sha256 HTTP/1.1\r\nHost: {self.host}\r\n{close}"
+        if random.random() < 0.5:
+            return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks
+
+    def check(self, answer: bytes, head: bytes, body: bytes) -> None:
+        """Count who answered; nonsense and a damaged body are failures."""
+        if b"\r\ncontent-type: text/html" in head:
+            kind, match = "html", HTML.fullmatch(answer)
+            replica, color, digest = match.groups() if match else (b"", b"", b"")
+        else:
+            kind, match = "plain", PLAIN.fullmatch(answer)
+            color, replica, digest = match.groups() if match else (b"", b"", b"")
+        if not match or (body and digest != hashlib.sha256(body).hexdigest().encode()):
+            raise Failed(f"not the answer to this request: {answer!r}")
+        by_color = counts.seen.setdefault(self.address, {})
+        by_color.setdefault(color.decode(), Counter())[replica.decode()] += 1
+        counts.kinds[f"{color.decode()} {kind}"] += 1
+
+
+async def report(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Hand out the counts and begin new ones."""
+    global counts
+    done, counts = counts, Counts()
+    values: dict[str, Any] = vars(done) | {"failures": done.failures[:20]}
+    writer.write(json.dumps(values).encode())
+    await writer.drain()
+    writer.close()
+
+
+async def main(host: str, port: int) -> None:
+    """Run all users for ever."""
+    await asyncio.start_unix_server(report, REPORTS)
+    users = [User(host, port, LIFE) for _ in range(KEEPING)] + [User(host, port, 1) for _ in range(RENEWING)]
+    await asyncio.gather(*(user.run() for user in users))
+
+
+def read_report() -> bytes:
+    """Ask the client that runs in this container."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(REPORTS)
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["report"]:
+        print(read_report().decode())
+    else:
+        asyncio.run(main(sys.argv[1], int(sys.argv[2])))
