@@ -86,6 +86,7 @@ UNASKED_UPGRADE: Final = _upstream("http_upgrade_failed", 502, "101 without a re
 # What is ours.
 NO_BACKEND: Final = Problem("destination_unavailable", 503, "ours", "no backends available")
 OVERLOADED: Final = Problem("proxy_internal_response", 503, "ours", "too many connections")
+DRAINED: Final = Problem("proxy_internal_response", 503, "ours", "stopping, and out of time")
 INTERNAL: Final = Problem("proxy_internal_error", 500, "ours", "internal error")
 
 # The client went away: nobody is left to answer (logged as 499, the field's custom).

@@ -24,7 +24,8 @@ from sillyproxy.http1.head import is_host, read_options, read_request_body, read
 # Connection cannot take away what a message needs to be understood (framing, Host); what
 # else stands here is handled by itself.
 _NOT_NOMINATED: Final = frozenset(
-    b"close keep-alive upgrade te connection proxy-connection transfer-encoding content-length host http2-settings".split()
+    b"close keep-alive upgrade te connection proxy-connection transfer-encoding content-length host "
+    b"http2-settings".split()
 )
 
 # Keys and what is remembered, both generations together, for requests and responses each.
@@ -81,7 +82,7 @@ Plan = TypeVar("Plan")
 
 
 class _Memory(Generic[Plan]):
-    """Two generations of plans: what is asked for moves to the young one; when that is full, the old one goes."""
+    """Two generations: what is asked for moves to the young one; when that is full, the old one goes."""
 
     __slots__ = ("_bytes", "_old", "young")
 
@@ -276,7 +277,8 @@ def _drop(fields: bytes, names: list[bytes]) -> bytes:
 
 
 _RESPONSE_SPECIAL: Final = re.compile(
-    rb"\r\n((?i:connection|keep-alive|proxy-connection|transfer-encoding|content-length|upgrade|te|date)):[ \t]*+([^\r]*+)"
+    rb"\r\n((?i:connection|keep-alive|proxy-connection|transfer-encoding|content-length|upgrade|te|date))"
+    rb":[ \t]*+([^\r]*+)"
 )
 
 

@@ -29,9 +29,9 @@ _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 # RFC 9110, 6.5.1: what frames, routes or authenticates a message must not come after it.
 # A server that merges trailers into the head would believe them.
 FORBIDDEN_TRAILERS: Final = frozenset(
-    b"authorization cache-control connection content-encoding content-length content-range content-type cookie "
-    b"expect forwarded host keep-alive max-forwards proxy-authorization proxy-connection range set-cookie te "
-    b"trailer transfer-encoding upgrade via".split()
+    b"authorization cache-control connection content-encoding content-length content-range content-type "
+    b"cookie expect forwarded host keep-alive max-forwards proxy-authorization proxy-connection range "
+    b"set-cookie te trailer transfer-encoding upgrade via".split()
 )
 
 

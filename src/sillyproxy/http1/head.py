@@ -102,7 +102,7 @@ def is_host(value: bytes) -> bool:
 
 
 def read_length(value: bytes) -> int | None:
-    """Return a Content-Length; None if it is not plain digits (RFC 9110, 8.6: lists and signs are refused)."""
+    """Return a Content-Length; None if it is not plain digits (RFC 9110, 8.6: no list, no sign)."""
     return int(value) if LENGTH.fullmatch(value) else None
 
 

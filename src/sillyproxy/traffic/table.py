@@ -77,11 +77,14 @@ class Table:
         for color in self.colors:
             known = {(e.upstream, e.ip, e.port): e for e in color.endpoints}
             bases = self._upstream_bases[color.name]
-            color.endpoints = tuple(
-                known.pop((upstream, ip, port), None) or Endpoint(upstream, ip, port, bases[upstream])
-                for upstream, ip, port in addresses.get(color.name, ())
-                if upstream < len(bases)
-            )
+            current = []
+            for address in addresses.get(color.name, ()):
+                upstream, ip, port = address
+                if upstream >= len(bases):
+                    continue  # an older generation's list: the next one is on its way
+                endpoint = known.pop((upstream, ip, port), None)
+                current.append(endpoint or Endpoint(upstream, ip, port, bases[upstream]))
+            color.endpoints = tuple(current)
             gone.extend(known.values())
         for endpoint in gone:
             endpoint.gone = True

@@ -1,0 +1,192 @@
+"""
+What everything in the data plane of one worker shares.
+
+One `Edge` a worker: the loop, the table of colors, the counts, the plans, the limits.
+It is handed down once and looked up by name; nothing here is global.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from ipaddress import ip_address
+from os import urandom
+from random import random
+from time import gmtime, strftime, time
+from typing import TYPE_CHECKING, Final
+
+from sillyproxy.config.schema import Config
+from sillyproxy.http1.forward import RequestPlans, ResponsePlans
+from sillyproxy.metrics.layout import Row, Worker
+from sillyproxy.metrics.slab import Counts
+from sillyproxy.proxy.loop import Handler, Loop
+from sillyproxy.proxy.record import Recorder
+from sillyproxy.proxy.upstream import expire_idle
+from sillyproxy.traffic.color import ColorAtWork
+from sillyproxy.traffic.endpoint import Endpoint
+from sillyproxy.traffic.table import Address, Table
+
+if TYPE_CHECKING:
+    from sillyproxy.proxy.downstream import Downstream
+    from sillyproxy.proxy.upstream import Upstream
+
+SECOND_NS: Final = 1_000_000_000
+
+# One read of a body. Larger reads save calls, smaller ones stay in the processor's cache;
+# measured best for 1 MiB bodies. It bounds what waits for a slow reader, per direction.
+RELAY_BYTES: Final = 128 * 1024
+
+# A bit of every round goes to each connection, not all of it to one with a fast peer.
+RELAY_ROUNDS: Final = 8
+
+# What a tunnel (WebSocket) may be silent: its ends have pings of their own.
+TUNNEL_IDLE_NS: Final = 3600 * SECOND_NS
+LINGER_NS: Final = 2 * SECOND_NS
+
+# A client that has closed its sending side may still want its answer, or be gone; that
+# cannot be told apart before something is sent to it.
+HALF_CLOSED_NS: Final = SECOND_NS
+
+
+class Edge:
+    """
+    The shared state of one worker's data plane.
+
+    `log` takes (level, message, fields); `report` takes a color's name, an endpoint, whether
+    it is up, and the reason, each time a worker's mind about an endpoint changes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        counts: Counts,
+        recorder: Recorder,
+        log: Callable[..., None],
+        report: Callable[[str, Endpoint, bool, str], None],
+    ) -> None:
+        self.counts = counts
+        self.worker_counts = counts.worker
+        self.recorder = recorder
+        self.log = log
+        self.report = report
+        self.connections: set[Downstream] = set()
+        self.connecting: dict[Upstream, int] = {}
+        self.draining = False
+        self.on_tick_too: Callable[[], None] | None = None
+        self.buffer = memoryview(bytearray(RELAY_BYTES))
+        self.responses = ResponsePlans()
+        self.id_prefix = urandom(6).hex().encode()
+        self.next_id = 0
+        self._date = b""
+        self._date_second = 0
+        self.apply(config)
+        shortest = min(self.header_ns, self.response_ns, self.idle_ns, self.connect_ns)
+        self.loop = Loop(max(0.02, min(0.25, shortest / SECOND_NS / 4)), self.tick, self.settle, self.crash)
+
+    def apply(self, config: Config) -> None:
+        """Serve by `config` from now on."""
+        timeouts, limits = config.timeouts, config.limits
+        self.config = config
+        self.connect_ns = int(timeouts.connect_s * SECOND_NS)
+        self.response_ns = int(timeouts.response_s * SECOND_NS)
+        self.header_ns = int(timeouts.header_s * SECOND_NS)
+        self.idle_ns = int(timeouts.idle_s * SECOND_NS)
+        self.max_head = limits.header_bytes
+        self.max_body = limits.body_bytes
+        self.plans = tuple(RequestPlans(config.color_header, trusted=False, minor=minor) for minor in (0, 1))
+        self.trusted_plans = tuple(
+            RequestPlans(config.color_header, trusted=True, minor=minor) for minor in (0, 1)
+        )
+        self.drop_trailers = frozenset((config.color_header.lower().encode(),))
+        self.counts.grow(len(config.color_names) + 1)
+        self.table = Table(config, random)
+        self.worker_counts[Worker.GENERATION] = config.generation
+
+    def is_trusted(self, ip: str) -> bool:
+        """Tell whether a client's forwarding fields are believed."""
+        networks = self.config.trusted_proxies
+        if not networks:
+            return False
+        address = ip_address(ip)
+        return any(address in network for network in networks)
+
+    def set_endpoints(self, addresses: dict[str, tuple[Address, ...]]) -> None:
+        """Use these endpoints from now on; close the idle connections of those that are gone."""
+        for endpoint in self.table.set_endpoints(addresses):
+            for upstream in tuple(endpoint.idle):
+                upstream.close()
+
+    def date(self) -> bytes:
+        """Return the value of Date (RFC 9110, 5.6.7)."""
+        now = int(time())
+        if now != self._date_second:
+            self._date_second = now
+            self._date = strftime("%a, %d %b %Y %H:%M:%S GMT", gmtime(now)).encode()
+        return self._date
+
+    def avoid(self, color: ColorAtWork, endpoint: Endpoint, reason: str) -> None:
+        """Note that no connection to `endpoint` could be opened."""
+        self.counts.rows[color.slot][Row.UPSTREAM_FAILURES] += 1
+        endpoint.fail(self.loop.now_ns)
+        if endpoint.failures == 1:
+            self.report(color.name, endpoint, False, reason)
+            self.log("warning", "endpoint avoided", color=color.name, endpoint=endpoint.name, reason=reason)
+
+    def welcome(self, color: ColorAtWork, endpoint: Endpoint) -> None:
+        """Note that a connection to `endpoint` opened."""
+        if endpoint.failures:
+            self.report(color.name, endpoint, True, "connected")
+            self.log("info", "endpoint back", color=color.name, endpoint=endpoint.name)
+            endpoint.succeed()
+
+    def tick(self) -> None:
+        """Close what is overdue."""
+        now_ns = self.loop.now_ns
+        overdue = [down for down in self.connections if down.deadline_ns < now_ns]
+        for down in overdue:
+            down.expire()
+        while self.connecting:
+            upstream, deadline_ns = next(iter(self.connecting.items()))
+            if deadline_ns > now_ns:
+                break
+            upstream.expire()
+        for color in self.table.colors:
+            for endpoint in color.endpoints:
+                if endpoint.idle:
+                    expire_idle(endpoint.idle, now_ns - self.idle_ns)
+        # While nobody is connected nothing can become overdue, and nobody need wake up.
+        self.loop.ticking = self.draining or bool(self.connections or self.connecting)
+        self.loop.unsettled = True
+        if self.on_tick_too is not None:
+            self.on_tick_too()
+
+    def settle(self) -> None:
+        """Show others what happened: publish the counts, write the log."""
+        self.recorder.flush()
+        worker = self.worker_counts
+        worker[Worker.INFLIGHT] = (
+            worker[Worker.ACCEPTED]
+            - worker[Worker.ANSWERED]
+            - worker[Worker.REPLIED]
+            - worker[Worker.ABANDONED]
+            - worker[Worker.LOST]
+        )
+        worker[Worker.CONNECTIONS_OPEN] = len(self.connections)
+        worker[Worker.LOG_DROPPED] = self.recorder.dropped
+        for color in self.table.colors:
+            row = self.counts.rows[color.slot]
+            row[Row.INFLIGHT] = row[Row.UPSTREAM_ACTIVE] = sum(e.inflight for e in color.endpoints)
+            row[Row.UPSTREAM_IDLE] = sum(len(e.idle) for e in color.endpoints)
+        self.counts.publish()
+
+    def crash(self, handler: Handler) -> None:
+        """
+        End what a bug of ours has broken, and nothing else.
+
+        The traceback goes to the log whole; the connection that it happened on is closed.
+        """
+        self.log("error", "internal error", traceback=traceback.format_exc())
+        owner = getattr(handler, "__self__", None)
+        crash = getattr(owner, "crash", None)
+        if crash is not None:
+            crash()

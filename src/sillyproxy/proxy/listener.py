@@ -1,0 +1,108 @@
+"""
+Accept connections, up to a limit, and stop accepting without losing one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Final
+
+from sillyproxy.errors import OVERLOADED
+from sillyproxy.http1.reply import build_reply
+from sillyproxy.metrics.layout import Worker
+from sillyproxy.proxy.downstream import Downstream
+from sillyproxy.proxy.edge import Edge
+from sillyproxy.proxy.loop import LEVEL_IN
+
+_BATCH: Final = 64
+_OUT_OF_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class Listener:
+    """One listening socket of a worker. `max_connections` is this worker's part of the limit."""
+
+    def __init__(self, edge: Edge, sock: socket.socket, max_connections: int) -> None:
+        self._edge = edge
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._max = max_connections
+        self._unix = sock.family == socket.AF_UNIX
+        # Given up for a moment when descriptors run out, so that a client is told and not left hanging.
+        self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._open = True
+        sock.setblocking(False)
+        edge.loop.add(self._fd, self.on_event, LEVEL_IN)
+
+    def on_event(self, _events: int) -> None:
+        """Accept what has come, but not for ever: others want their turn."""
+        self.accept(_BATCH)
+
+    def accept(self, most: int) -> bool:
+        """Accept up to `most` connections; True when nobody is waiting any more."""
+        edge = self._edge
+        for _ in range(most):
+            try:
+                sock, address = self._sock.accept()
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    self._refuse_without_descriptor()
+                    return True
+                continue  # that client has gone again
+            edge.worker_counts[Worker.CONNECTIONS] += 1
+            edge.loop.ticking = True
+            sock.setblocking(False)
+            if len(edge.connections) >= self._max:
+                self._refuse(sock)
+                continue
+            Downstream(edge, sock, "unix" if self._unix else _plain_ip(address[0]))
+        return False
+
+    def _refuse(self, sock: socket.socket) -> None:
+        """Tell one client too many, and close."""
+        self._edge.worker_counts[Worker.CONNECTIONS_REFUSED] += 1
+        self._edge.loop.unsettled = True
+        try:
+            sock.send(
+                build_reply(OVERLOADED, date=self._edge.date(), close=True, extra=b"Retry-After: 1\r\n")
+            )
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        sock.close()
+
+    def _refuse_without_descriptor(self) -> None:
+        if self._spare is None:
+            return
+        os.close(self._spare)
+        self._spare = None
+        try:
+            sock, _ = self._sock.accept()
+            sock.setblocking(False)
+            self._refuse(sock)
+        except OSError:
+            pass
+        try:
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._edge.log("error", "out of file descriptors")
+
+    def close(self) -> None:
+        """Accept who is waiting already, then nobody."""
+        if not self._open:
+            return
+        self._open = False
+        while not self.accept(_BATCH):
+            pass
+        self._edge.loop.remove(self._fd)
+        # If the supervisor has closed its copy the address is closed now; if it has not, only this
+        # worker ends, and who comes now waits for its successor.
+        self._sock.close()
+
+
+def _plain_ip(ip: str) -> str:
+    """Return an IPv4 client of a dual-stack socket in its own notation."""
+    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip.partition("%")[0]

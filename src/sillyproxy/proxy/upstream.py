@@ -1,0 +1,174 @@
+"""
+The connection to an endpoint, and the pool of those that are idle.
+
+A connection is connecting, has an exchange, is idle in its endpoint's pool, or is
+closed. Idle ones are taken newest first, so that a pool shrinks to what is needed, and
+are closed by whoever notices first: their endpoint (an event while idle: end-of-file,
+or bytes nobody asked for), their age, or their endpoint's leaving.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Final
+
+from sillyproxy.errors import CONNECT_TIMEOUT, REFUSED
+from sillyproxy.metrics.layout import Row
+from sillyproxy.proxy.loop import OUT, READ_WRITE
+
+if TYPE_CHECKING:
+    from sillyproxy.proxy.edge import Edge
+    from sillyproxy.proxy.exchange import Exchange
+    from sillyproxy.traffic.endpoint import Endpoint
+
+MAX_IDLE: Final = 256
+_NOT_YET: Final = frozenset((0, errno.EINPROGRESS, errno.EALREADY, errno.EISCONN))
+
+
+class Upstream:
+    """
+    One connection. `exchange` is None while idle; `used`: it has carried an exchange before.
+
+    `outbox` is what the endpoint has not taken yet, `inbox` the part of a response head
+    that has come.
+    """
+
+    __slots__ = (
+        "closed",
+        "connecting",
+        "edge",
+        "endpoint",
+        "exchange",
+        "fd",
+        "idle_since_ns",
+        "inbox",
+        "outbox",
+        "recv",
+        "recv_into",
+        "send",
+        "sock",
+        "used",
+    )
+
+    def __init__(self, edge: Edge, endpoint: Endpoint, exchange: Exchange) -> None:
+        self.edge = edge
+        self.endpoint = endpoint
+        self.exchange: Exchange | None = exchange
+        family = socket.AF_INET6 if ":" in endpoint.ip else socket.AF_INET
+        self.sock = sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self.fd = sock.fileno()
+        self.recv = sock.recv
+        self.recv_into = sock.recv_into
+        self.send = sock.send
+        self.inbox = b""
+        self.outbox: bytes | memoryview = b""
+        self.used = False
+        self.closed = False
+        self.connecting = True
+        self.idle_since_ns = 0
+
+    def connect(self) -> bool:
+        """Begin to connect; `Exchange.connected` or `.connect_failed` follows. False if it failed at once."""
+        edge = self.edge
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.sock.connect_ex((self.endpoint.ip, self.endpoint.port)) not in _NOT_YET:
+            self.close()
+            return False
+        edge.connecting[self] = edge.loop.now_ns + edge.connect_ns
+        edge.loop.add(self.fd, self.on_event, READ_WRITE)
+        return True
+
+    def on_event(self, events: int) -> None:
+        """Handle what epoll tells."""
+        exchange = self.exchange
+        if exchange is None:
+            self.close()
+            return
+        if self.connecting:
+            self._finish_connect(exchange)
+            return
+        if self.outbox and events & OUT:
+            self.flush(exchange)
+            if self.exchange is None:
+                return
+        if events != OUT:
+            exchange.on_upstream(events)
+
+    def _finish_connect(self, exchange: Exchange) -> None:
+        error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self.edge.connecting.pop(self, None)
+        self.connecting = False
+        if error:
+            self.close()
+            exchange.connect_failed(REFUSED, Row.RETRY_REFUSED, errno.errorcode.get(error, str(error)))
+        else:
+            exchange.connected()
+
+    def expire(self) -> None:
+        """Give up connecting: it took too long."""
+        exchange = self.exchange
+        self.close()
+        if exchange is not None:
+            exchange.connect_failed(CONNECT_TIMEOUT, Row.RETRY_TIMEOUT, "timeout")
+
+    def write(self, data: bytes | memoryview) -> bool:
+        """
+        Send; what the endpoint does not take now waits in `outbox`. False if the connection is broken.
+
+        Call only with an empty outbox.
+        """
+        try:
+            sent = self.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return False
+        if sent < len(data):
+            self.outbox = bytes(data[sent:])
+        return True
+
+    def flush(self, exchange: Exchange) -> None:
+        """Send what waits; when all is sent the exchange may go on."""
+        data = self.outbox
+        self.outbox = b""
+        if not self.write(data):
+            exchange.upstream_write_failed()
+        elif not self.outbox:
+            exchange.on_upstream_writable()
+
+    def release(self) -> None:
+        """Give the connection back: it is idle from now on."""
+        self.exchange = None
+        endpoint = self.endpoint
+        idle = endpoint.idle
+        if endpoint.gone or len(idle) >= MAX_IDLE or self.edge.draining:
+            self.close()
+            return
+        self.used = True
+        self.idle_since_ns = self.edge.loop.now_ns
+        idle.append(self)
+
+    def close(self) -> None:
+        """Close at once, in whatever state."""
+        if self.closed:
+            return
+        self.closed = True
+        self.exchange = None
+        self.edge.connecting.pop(self, None)
+        if self in self.endpoint.idle:
+            self.endpoint.idle.remove(self)
+        self.edge.loop.close(self.fd, self.sock)
+
+    def crash(self) -> None:
+        """End what a bug has broken."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.crash()
+        self.close()
+
+
+def expire_idle(idle: list[Upstream], before_ns: int) -> None:
+    """Close the connections that have been idle since before `before_ns`; the oldest come first."""
+    while idle and idle[0].idle_since_ns < before_ns:
+        idle[0].close()
