@@ -16,6 +16,8 @@ from sillyproxy.admin.app import build_app
 from sillyproxy.admin.board import Board, WorkerView
 from sillyproxy.admin.server import serve_admin
 from sillyproxy.discovery.watch import Discovery
+from sillyproxy.metrics.layout import Worker
+from sillyproxy.metrics.slab import block_of
 from sillyproxy.setup import ControllerSetup
 from sillyproxy.tools import logs
 from sillyproxy.tools.channel import Applied, Endpoints, EndpointState, Hello, Message
@@ -41,6 +43,7 @@ class Controller:
         self._board = Board(setup.config, setup.memory, setup.started_at)
         self._board.lookups = resolver.results
         self._board.name_problems = self._discovery.problems
+        self._meet_workers()
         self._stop = asyncio.Event()
         self._untold: set[int] = set()
         self._said = ""
@@ -73,6 +76,15 @@ class Controller:
         return asyncio.create_task(serve_admin(build_app(self._board), self._setup.admin))
 
     # What the others say.
+
+    def _meet_workers(self) -> None:
+        """Find the workers that said hello to a controller before us."""
+        for index in range(len(self._setup.channels)):
+            block = block_of(self._setup.memory, index)
+            if pid := block[Worker.PID]:
+                self._board.workers[index] = WorkerView(
+                    pid, block[Worker.GENERATION] or self._config.generation
+                )
 
     def _hear(self, index: int) -> None:
         for message in self._setup.channels[index].receive():

@@ -275,6 +275,7 @@ class Supervisor:
         if process.index is not None:
             block = slab.block_of(self._memory, process.index)
             lost = slab.bury(block)
+            block[Count.PID] = 0
             block[Count.RESTARTS] += self._phase == RUNNING
             block.release()
         if self._phase != RUNNING:
@@ -332,6 +333,7 @@ class Supervisor:
             if other != index:
                 channel.sock.close()
         block = slab.block_of(self._memory, index)
+        block[Count.PID] = os.getpid()
         return self._run_worker(
             WorkerSetup(index, self._config, mine, ends.to_controller[index], block, self._lifeline)
         )

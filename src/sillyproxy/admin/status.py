@@ -47,7 +47,7 @@ def build_status(board: Board) -> dict[str, Any]:
     }
 
 
-_COUNTERS = {place.name: place for place in Worker if place is not Worker.GENERATION}
+_COUNTERS = {place.name: place for place in Worker if place not in (Worker.GENERATION, Worker.PID)}
 
 
 def _balance(totals: Totals) -> dict[str, Any]:

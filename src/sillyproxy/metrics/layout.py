@@ -36,6 +36,7 @@ class Worker(IntEnum):
     GENERATION = 11  # gauge: the configuration in use
     HEAD_TIMEOUTS = 12  # clients closed for a slow head
     RESTARTS = 13  # times that this worker died and another took its place (written by the supervisor)
+    PID = 14  # gauge: its process, 0 if there is none (written before it runs, so that it copies it)
 
 
 class Row(IntEnum):
