@@ -475,6 +475,7 @@ def test_network_is_a_prefix_or_an_address(text: str, shown: str) -> None:
         ("10.0.0.1/8", "did you mean 10.0.0.0/8 ?"),
         ("fd00::1/8", "did you mean fd00::/8 ?"),
         ("10.0.0.0/33", "not a network"),
+        ("10.0.0.0/" + "9" * 5000, "not a network"),
         ("10.0.0.0/255.0.0.0", "not a network"),
         ("10.0.0.0/", "not a network"),
         ("/8", "not a network"),

@@ -545,7 +545,7 @@ def read_network(text: str) -> Network:
     IPv4Network('10.0.0.0/8')
     """
     address, slash, prefix = text.partition("/")
-    if "%" in text or (slash and not (_INTEGER.fullmatch(prefix) and len(prefix) <= 3)):
+    if "%" in text or (slash and not _INTEGER.fullmatch(prefix)):
         raise Refused("not a network")
     try:
         network = ip_network(text, strict=False)
