@@ -23,5 +23,13 @@ $(VENV)/.dev: pyproject.toml
 	@PYTHON=$(PYTHON) sh ./scripts/venv.sh $(VENV) dev
 	@touch $@
 
+# All of it takes half an hour on a quiet machine; make bench BENCH=--quick takes three minutes.
+bench: $(VENV)/.bench
+	@$(BIN)/python -m bench $(BENCH)
+
+$(VENV)/.bench: pyproject.toml
+	@PYTHON=$(PYTHON) sh ./scripts/venv.sh $(VENV) bench
+	@touch $@
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -37,11 +37,11 @@ def _style() -> None:
     )
 
 
-def _caption(results: Mapping[str, Any]) -> str:
+def _caption(results: Mapping[str, Any], two_workers: bool) -> str:
     machine, versions = results["machine"], results["versions"]
     subjects = ", ".join(f"{name} {version}" for name, version in versions.items())
     shared = ""
-    if machine["cpus"] <= 2 and "two" in results["scenarios"]:
+    if two_workers and machine["cpus"] <= 2:
         shared = " Two workers share the two CPUs with the load."
     return (
         f"{subjects}.\n"
@@ -74,7 +74,7 @@ def _draw_panel(axes: Any, title: str, bars: Sequence[tuple[str, float, float, s
         if tick.get_text() == "sillyproxy":
             tick.set_weight("bold")
     axes.invert_yaxis()
-    axes.set_xlim(0, limit * 1.52)  # room for the labels
+    axes.set_xlim(0, limit * 1.6)  # room for the labels
     axes.set_xticks([])
     axes.tick_params(length=0)
     for side in ("top", "right", "bottom"):
@@ -83,7 +83,7 @@ def _draw_panel(axes: Any, title: str, bars: Sequence[tuple[str, float, float, s
 
 
 def _label(row: Row) -> str:
-    ratio = "" if row.ratio is None else f"  ({row.ratio:.2f} x)"
+    ratio = "" if row.ratio is None else f"  ({row.ratio:.2f}\u00d7)"
     return format_us(row.cpu_us) + ratio
 
 
@@ -120,9 +120,9 @@ def _draw(
     lines = -(-count // columns)
     subjects = max(len(bars) for _, bars in panels.values())
     panel_height = 0.55 + 0.235 * subjects
-    head, foot = 0.75, 1.05
+    head, foot = 0.75, 0.9
     height = lines * panel_height + head + foot
-    width = max(7.5, 3.65 * columns)
+    width = max(7.5, 3.6 * columns)
     figure, grid = pyplot.subplots(lines, columns, figsize=(width, height), squeeze=False)
     cells = [cell for line in grid for cell in line]
     for cell, (title, bars) in zip(cells, panels.values(), strict=False):
@@ -131,11 +131,11 @@ def _draw(
         cell.set_visible(False)
     figure.subplots_adjust(
         left=0.85 / width,
-        right=1 - 0.05 / width,
+        right=1 - 0.12 / width,
         top=1 - (head + 0.2) / height,
         bottom=foot / height,
-        wspace=0.36,
-        hspace=0.42,
+        wspace=0.33,
+        hspace=0.36,
     )
     figure.text(
         0.12 / width, 1 - 0.3 / height, "CPU time per request (shorter is better)", fontsize=13, weight="bold"
@@ -152,7 +152,14 @@ def _draw(
     ):
         figure.text(x, y, text, color=color, fontsize=9)
         x += gap / width
-    figure.text(0.12 / width, 0.12 / height, _caption(results), fontsize=7.5, color=SOFT, linespacing=1.45)
+    figure.text(
+        0.12 / width,
+        0.12 / height,
+        _caption(results, "two" in panels),
+        fontsize=7.5,
+        color=SOFT,
+        linespacing=1.45,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

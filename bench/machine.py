@@ -165,7 +165,7 @@ def find_port() -> int:
             return port
 
 
-def describe() -> dict[str, str | int]:
+def describe(cpus: int) -> dict[str, str | int]:
     """The machine, as a reader of the results wants to know it."""
     model = "unknown CPU"
     with contextlib.suppress(OSError):
@@ -178,7 +178,7 @@ def describe() -> dict[str, str | int]:
         system = platform.freedesktop_os_release()["PRETTY_NAME"]
     return {
         "cpu": model,
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": cpus,
         "memory_mib": os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES // 2**20,
         "kernel": platform.release().partition("-")[0],
         "system": system,

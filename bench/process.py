@@ -52,6 +52,20 @@ class Process:
             time.sleep(0.02)
         raise BrokenError(f"does not listen on port {port} after {within_s:g} s: {self.last_words()}")
 
+    def wait_answering(self, port: int, within_s: float = 20.0) -> None:
+        """Wait until requests get through: a proxy may listen before it knows its origins."""
+        self.wait_listening(port, within_s)
+        deadline = time.monotonic() + within_s
+        answer = b""
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n")
+                answer = sock.recv(4096)
+                if answer.startswith(b"HTTP/1.1 ") and not answer.startswith(b"HTTP/1.1 5"):
+                    return
+            time.sleep(0.05)
+        raise BrokenError(f"reaches no origin after {within_s:g} s: {answer[:200]!r}; {self.last_words()}")
+
     def last_words(self) -> str:
         return self.log.read_text(errors="replace").strip()[-600:] or "(it wrote nothing)"
 

@@ -108,7 +108,7 @@ class Bench:
         return {
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
             "took_s": round(time.time() - began),
-            "machine": machine.describe(),
+            "machine": machine.describe(len(self.available)),
             "versions": self.versions,
             "rounds": self.plan.rounds,
             "seconds": self.plan.seconds,
@@ -153,7 +153,7 @@ class Bench:
         directory.mkdir()
         launch = subject.launch(Job(port, *colors, workers, directory))
         with Process(launch.command, cpus, directory / "output", launch.environment) as process:
-            process.wait_listening(port)
+            process.wait_answering(port)
             yield process, port
 
     def _run_scenario(self, scenario: Scenario, subjects: Sequence[Subject], origins: Origins) -> None:

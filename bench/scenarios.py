@@ -72,7 +72,7 @@ SCENARIOS = {
         ),
         Scenario(
             "varied",
-            "Browser's GET, path and cookie vary",
+            "Browser's GET, each different",
             64,
             request="varied",
             head=build_head("/page/products/%N%?ref=home", "d41d8cd98f00b204%N%"),

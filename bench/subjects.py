@@ -111,6 +111,8 @@ def _launch_sillyproxy(job: Job) -> Launch:
 
 # nginx
 
+# Its default buffers, 32 KiB in pieces of 4, cost it two to three times the CPU on large bodies; with
+# 256 KiB a connection, which is what sillyproxy may use too, it is at its best.
 NGINX = """
 {user}worker_processes {workers};
 worker_rlimit_nofile 18000;
@@ -142,6 +144,9 @@ http {{
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_request_buffering off;
             proxy_max_temp_file_size 0;
+            proxy_buffers 4 64k;
+            proxy_busy_buffers_size 128k;
+            client_body_buffer_size 128k;
         }}
         location /echo {{
             proxy_pass http://$color;
@@ -174,9 +179,12 @@ def _launch_nginx(job: Job) -> Launch:
 
 # HAProxy
 
+# Buffers of 64 KiB in place of 16 spare it a fifth on large bodies and cost nothing on small ones;
+# splicing (option splice-auto) brought less.
 HAPROXY = """
 global
     nbthread {workers}
+    tune.bufsize 65536
     maxconn 8000
 defaults
     mode http

@@ -99,7 +99,7 @@ def format_us(value_us: float) -> str:
     return f"{value_us:.{digits}f} {unit}"
 
 
-COLUMNS = ("", "CPU", "user", "system", "overhead", "x nginx", "rounds", "per s", "p50", "p99", "memory")
+COLUMNS = ("", "CPU", "user", "system", "overhead", "\u00d7 nginx", "rounds", "per s", "p50", "p99", "memory")
 
 
 def print_table(results: Mapping[str, Any]) -> str:
