@@ -23,6 +23,10 @@ from sillyproxy.tools import logs
 from sillyproxy.tools.channel import Applied, Endpoints, EndpointState, Hello, Message
 from sillyproxy.tools.dns import Resolver, allow_large_answers
 
+# A worker waits for its first endpoints before it accepts, and takes a color that is not among
+# them for gone. So they are told when every name was looked up once, well or badly, or after this
+# long: with what is known by then, so that one slow name does not hold up all colors.
+SETTLE_S = 2.0
 RESEND_S = 0.2  # until a worker that does not read its channel is told again
 
 
@@ -43,6 +47,7 @@ class Controller:
         self._board = Board(setup.config, setup.memory, setup.started_at)
         self._board.lookups = resolver.results
         self._board.name_problems = self._discovery.problems
+        self._settled = False
         self._meet_workers()
         self._stop = asyncio.Event()
         self._untold: set[int] = set()
@@ -58,7 +63,8 @@ class Controller:
         for index, channel in enumerate(self._setup.channels):
             loop.add_reader(channel.fileno(), self._hear, index)
         self._discovery.apply(self._config)
-        self._spread()  # addresses need no look-up
+        loop.call_later(SETTLE_S, self._settle)
+        self._spread()
         admin = self._start_admin()
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait({stop, admin} if admin else {stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,14 +122,24 @@ class Controller:
 
     def _spread(self) -> None:
         """Tell every worker the endpoints of now."""
+        self._settled = self._settled or self._discovery.is_settled()
+        if not self._settled:
+            return
         self._board.endpoints = self._discovery.endpoints()
         self._board.forget_gone()
         for index in range(len(self._setup.channels)):
             self._tell(index)
         self._say_readiness()
 
+    def _settle(self) -> None:
+        if not self._settled:
+            self._settled = True
+            self._spread()
+
     def _tell(self, index: int) -> None:
         """Tell a worker all that it should know; again a little later if it does not take it now."""
+        if not self._settled:
+            return
         messages: list[Message] = [Endpoints(self._board.endpoints)]
         worker = self._board.workers.get(index)
         if worker is not None and worker.generation < self._config.generation:
@@ -142,8 +158,6 @@ class Controller:
     def _say_readiness(self) -> None:
         """Log when it changes whether traffic should be sent here."""
         unready = self._board.unready()
-        if unready and not self._board.draining and not self._discovery.is_settled():
-            return  # at the start nobody knows yet
         now = f"not ready: {unready}" if unready else "ready"
         if now != self._said:
             self._said = now

@@ -40,6 +40,9 @@ DRAINING: Final = 2
 _OWN_DESCRIPTORS: Final = 64
 _LOG_CLOSE_S: Final = 0.5
 
+# A worker that knows no endpoint can only answer 503; the controller needs a moment to tell.
+_WAIT_ENDPOINTS_NS: Final = 5 * SECOND_NS
+
 
 def run(setup: WorkerSetup) -> int:
     """Serve until told to stop. Return the exit status."""
@@ -56,8 +59,9 @@ class _Worker:
         self._recorder = _open_recorder(config)
         counts = Counts(setup.block, len(config.color_names) + 1)
         self._edge = edge = Edge(config, counts, self._recorder, _log, self._report)
-        limit = _connection_limit(config)
-        self._listeners = [Listener(edge, sock, limit) for sock in setup.listeners]
+        self._listeners: list[Listener] = []
+        self._silent_until_ns = edge.loop.now_ns + _WAIT_ENDPOINTS_NS
+        edge.loop.ticking = True
         self._channel = setup.channel
         edge.loop.add(self._channel.fileno(), self._on_channel, LEVEL_IN)
         edge.loop.add(setup.lifeline, self._on_lifeline, LEVEL_IN)
@@ -92,6 +96,13 @@ class _Worker:
         for message in self._channel.receive():
             if isinstance(message, Endpoints):
                 self._edge.set_endpoints(dict(message.colors))
+                self._open()
+
+    def _open(self) -> None:
+        """Begin to accept. Who came before we knew any endpoint has waited in the queue, not got a 503."""
+        if not self._listeners and self._phase == SERVING:
+            limit = _connection_limit(self._config)
+            self._listeners = [Listener(self._edge, sock, limit) for sock in self._setup.listeners]
 
     def _report(self, color: str, endpoint: Endpoint, up: bool, reason: str) -> None:
         address = Address(endpoint.upstream, endpoint.ip, endpoint.port)
@@ -155,6 +166,11 @@ class _Worker:
             edge.loop.stopped = True
 
     def _on_tick(self) -> None:
+        if not self._listeners and self._phase == SERVING:
+            self._edge.loop.ticking = True
+            if self._edge.loop.now_ns >= self._silent_until_ns:
+                logs.warning("the controller is silent, serving without it")
+                self._open()
         if self._phase == LEAVING and self._edge.loop.now_ns >= self._until_ns:
             self._drain()
         elif self._phase == DRAINING:

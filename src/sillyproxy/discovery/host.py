@@ -80,6 +80,10 @@ class Host:
         """How many intervals to wait until the next look-up."""
         return int(min(SLOWEST, 2 ** max(0, self.failures - 1)))
 
+    def is_settled(self) -> bool:
+        """Whether it has been looked up once, well or badly."""
+        return bool(self.addresses) or self.failures > 0
+
     async def refresh(self) -> bool:
         """Look the name up once. Return whether anything about it is news."""
         try:

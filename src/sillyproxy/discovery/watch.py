@@ -48,17 +48,21 @@ class Discovery:
                 self._tasks[name] = asyncio.get_running_loop().create_task(self._watch(host))
 
     def endpoints(self) -> dict[str, tuple[Address, ...]]:
-        """Return the addresses of every color that has any, as the workers want them."""
+        """
+        Return the addresses of every color, as the workers want them.
+
+        A color with a host that was never looked up is left out: nothing is known of it yet.
+        """
         colors = self._config.colors if self._config else ()
-        found = {
+        return {
             color.name: tuple(
                 Address(index, ip, upstream.port)
                 for index, upstream in enumerate(color.upstreams)
                 for ip in self._hosts[upstream.host].addresses
             )
             for color in colors
+            if all(self._hosts[upstream.host].is_settled() for upstream in color.upstreams)
         }
-        return {name: addresses for name, addresses in found.items() if addresses}
 
     def problems(self) -> dict[str, str]:
         """Return why a host's addresses may be old, by its name."""
@@ -66,7 +70,7 @@ class Discovery:
 
     def is_settled(self) -> bool:
         """Whether every host has been looked up once, well or badly."""
-        return all(host.addresses or host.failures for host in self._hosts.values())
+        return all(host.is_settled() for host in self._hosts.values())
 
     async def close(self) -> None:
         """Stop watching."""

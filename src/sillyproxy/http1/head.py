@@ -10,7 +10,6 @@ Functions return facts; what becomes of them is decided in `forward`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -18,8 +17,6 @@ from sillyproxy import errors
 from sillyproxy.errors import BadRequest, BadResponse
 from sillyproxy.http1.framing import CHUNKED
 from sillyproxy.http1.grammar import ABSOLUTE_TARGET, ANY_LINE, HOST, LENGTH, TOKEN
-
-_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 
 # RFC 9112, 7: the codings a recipient may know. We know only chunked; the others tell
 # "chunked is not the last" (400, 9112 6.3) from "what is that" (501, 9112 6.1).
@@ -81,7 +78,7 @@ def check_partial_head(data: bytes, max_bytes: int) -> None:
     """
     if len(data) > max_bytes:
         raise BadRequest(errors.HEAD_TOO_LARGE if b"\r\n" in data[:max_bytes] else errors.TARGET_TOO_LONG)
-    if _BARE_LF.search(data):
+    if data.count(b"\n") != data.count(b"\r\n"):
         raise BadRequest(errors.MALFORMED)
     line, end, _ = data.partition(b"\r\n")
     if end:

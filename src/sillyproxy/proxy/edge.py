@@ -19,7 +19,7 @@ from sillyproxy.config.schema import Config
 from sillyproxy.http1.forward import RequestPlans, ResponsePlans
 from sillyproxy.metrics.layout import Row, Worker
 from sillyproxy.metrics.slab import Counts
-from sillyproxy.proxy.loop import Handler, Loop
+from sillyproxy.proxy.loop import Loop
 from sillyproxy.proxy.record import Recorder
 from sillyproxy.proxy.upstream import expire_idle
 from sillyproxy.traffic.color import ColorAtWork
@@ -179,14 +179,14 @@ class Edge:
             row[Row.UPSTREAM_IDLE] = sum(len(e.idle) for e in color.endpoints)
         self.counts.publish()
 
-    def crash(self, handler: Handler) -> None:
+    def crash(self, call: Callable[..., None]) -> None:
         """
         End what a bug of ours has broken, and nothing else.
 
         The traceback goes to the log whole; the connection that it happened on is closed.
         """
         self.log("error", "internal error", traceback=traceback.format_exc())
-        owner = getattr(handler, "__self__", None)
+        owner = getattr(call, "__self__", None)
         crash = getattr(owner, "crash", None)
         if crash is not None:
             crash()

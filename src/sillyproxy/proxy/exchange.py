@@ -242,10 +242,19 @@ class Exchange:
         assert color is not None
         if upstream.endpoint.failures:
             self.edge.welcome(color, upstream.endpoint)
-        down = self.down
-        edge = self.edge
-        down.deadline_ns = edge.loop.now_ns + (edge.idle_ns if self.upload else edge.response_ns)
+        self._await_response()
         self._write_request(upstream)
+
+    def _await_response(self) -> None:
+        """Have a deadline for what comes next: more of the request, or the response."""
+        edge = self.edge
+        if self.upload:
+            wait_ns = edge.idle_ns
+        elif self.down.eof:
+            wait_ns = min(HALF_CLOSED_NS, edge.response_ns)
+        else:
+            wait_ns = edge.response_ns
+        self.down.deadline_ns = edge.loop.now_ns + wait_ns
 
     def connect_failed(self, problem: Problem, reason: Row, detail: str) -> None:
         """No connection could be opened: nothing was sent, so any request may go elsewhere."""
@@ -322,7 +331,7 @@ class Exchange:
             self._broke(nothing_sent=True)
             return
         if sent < len(head):
-            upstream.outbox = head[sent:]
+            upstream.keep_back(head[sent:])
         elif self.upload and down.readable:
             self._relay_request()
 
@@ -343,7 +352,7 @@ class Exchange:
         if self.upload and self.state in (WAITING, ANSWERING):
             self._relay_request()
         elif self.state == WAITING:
-            self.down.deadline_ns = self.edge.loop.now_ns + self.edge.response_ns
+            self._await_response()
 
     def _relay_request(self) -> None:
         """Pass on what has come of the request's body, until one side has no more or takes no more."""
@@ -382,7 +391,7 @@ class Exchange:
             if not self.upload:
                 down.readable = True
                 if self.state == WAITING:
-                    down.deadline_ns = edge.loop.now_ns + edge.response_ns
+                    self._await_response()
                 return
             if upstream.outbox:
                 return
@@ -777,7 +786,7 @@ class Exchange:
         """What was awaited did not come in time."""
         down = self.down
         state = self.state
-        if state == CONNECTING:
+        if state == CONNECTING and not down.eof:
             down.deadline_ns = self.edge.loop.now_ns + self.edge.connect_ns
         elif self.tunnel is not None:
             self.tunnel.close()

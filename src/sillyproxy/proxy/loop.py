@@ -42,7 +42,7 @@ class Loop:
 
     `now_ns` is the monotonic time at which the current round began. `on_tick` is called
     every `tick_s` while `ticking` is set, `on_settle` soon after `unsettled` was set, once
-    for all that happened in between; `on_crash` gets the handler that raised.
+    for all that happened in between; `on_crash` gets the call that raised.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Loop:
         tick_s: float,
         on_tick: Callable[[], None],
         on_settle: Callable[[], None],
-        on_crash: Callable[[Handler], None],
+        on_crash: Callable[[Callable[..., None]], None],
     ) -> None:
         self._epoll = select.epoll()
         self._tick_s = tick_s
@@ -134,4 +134,4 @@ class Loop:
             try:
                 call()
             except Exception:
-                self._on_crash(lambda _events, call=call: call())  # type: ignore[misc]
+                self._on_crash(call)

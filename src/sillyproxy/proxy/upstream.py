@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from sillyproxy.errors import CONNECT_TIMEOUT, REFUSED
 from sillyproxy.metrics.layout import Row
-from sillyproxy.proxy.loop import OUT, READ_WRITE
+from sillyproxy.proxy.loop import OUT, READ, READ_WRITE
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.edge import Edge
@@ -49,6 +49,7 @@ class Upstream:
         "send",
         "sock",
         "used",
+        "waits_writable",
     )
 
     def __init__(self, edge: Edge, endpoint: Endpoint, exchange: Exchange) -> None:
@@ -66,6 +67,7 @@ class Upstream:
         self.used = False
         self.closed = False
         self.connecting = True
+        self.waits_writable = True
         self.idle_since_ns = 0
 
     def connect(self) -> bool:
@@ -83,7 +85,8 @@ class Upstream:
         """Handle what epoll tells."""
         exchange = self.exchange
         if exchange is None:
-            self.close()
+            if events != OUT:
+                self.close()
             return
         if self.connecting:
             self._finish_connect(exchange)
@@ -103,6 +106,9 @@ class Upstream:
             self.close()
             exchange.connect_failed(REFUSED, Row.RETRY_REFUSED, errno.errorcode.get(error, str(error)))
         else:
+            # Waiting to write as well would tell us of every acknowledgement that crosses a read.
+            self.waits_writable = False
+            self.edge.loop.change(self.fd, READ)
             exchange.connected()
 
     def expire(self) -> None:
@@ -125,8 +131,15 @@ class Upstream:
         except OSError:
             return False
         if sent < len(data):
-            self.outbox = bytes(data[sent:])
+            self.keep_back(data[sent:])
         return True
+
+    def keep_back(self, data: bytes | memoryview) -> None:
+        """Send the rest when the endpoint takes more."""
+        self.outbox = bytes(data)
+        if not self.waits_writable:
+            self.waits_writable = True
+            self.edge.loop.change(self.fd, READ_WRITE)
 
     def flush(self, exchange: Exchange) -> None:
         """Send what waits; when all is sent the exchange may go on."""

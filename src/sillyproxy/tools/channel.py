@@ -48,7 +48,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The addresses of every color, by name. A color that is not in it has none."""
+    """The addresses of colors, by name. Of one that is not in it nothing is known yet: it keeps its own."""
 
     colors: dict[str, tuple[Address, ...]]
 

@@ -72,13 +72,19 @@ class Table:
         return None
 
     def set_endpoints(self, addresses: Mapping[str, Sequence[Address]]) -> list[Endpoint]:
-        """Put every color's endpoints in place, keeping those it has; return those that are gone."""
+        """
+        Put the colors' endpoints in place, keeping those that stay; return those that are gone.
+
+        A color of which nothing is said keeps all of its own.
+        """
         gone: list[Endpoint] = []
         for color in self.colors:
+            if color.name not in addresses:
+                continue
             known = {(e.upstream, e.ip, e.port): e for e in color.endpoints}
             bases = self._upstream_bases[color.name]
             current = []
-            for address in addresses.get(color.name, ()):
+            for address in addresses[color.name]:
                 upstream, ip, port = address
                 if upstream >= len(bases):
                     continue  # an older generation's list: the next one is on its way

@@ -1,0 +1,90 @@
+"""All hosts of a configuration, watched at once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from sillyproxy.config.schema import Color, Config, Upstream
+from sillyproxy.discovery.watch import Discovery
+from sillyproxy.tools.channel import Address
+from sillyproxy.tools.dns import LookupFailed
+
+
+def make_config(**colors: list[Upstream]) -> Config:
+    made = tuple(Color(name, tuple(upstreams)) for name, upstreams in colors.items())
+    return Config(colors=made, discovery="dns", discovery_interval_s=0.01)
+
+
+class Zone:
+    def __init__(self, names: dict[str, list[str]]) -> None:
+        self.names = names
+        self.asked: list[str] = []
+        self.changed = asyncio.Event()
+
+    async def lookup(self, name: str, timeout_s: float | None = None) -> list[str]:
+        self.asked.append(name)
+        if name not in self.names:
+            raise LookupFailed("no such name", is_final=True)
+        return self.names[name]
+
+    async def wait(self, discovery: Discovery, expected: dict[str, tuple[Address, ...]]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                while discovery.endpoints() != expected:
+                    self.changed.clear()
+                    await self.changed.wait()
+        assert discovery.endpoints() == expected
+
+
+async def test_each_name_is_asked_for_once_whoever_uses_it() -> None:
+    """Colors that share a host share its look-up; each gets its own ports."""
+    zone = Zone({"app": ["10.0.0.1"]})
+    discovery = Discovery(zone.lookup, zone.changed.set)
+    discovery.apply(make_config(blue=[Upstream("http", "app", 1)], green=[Upstream("http", "app", 2)]))
+    await zone.wait(discovery, {"blue": (Address(0, "10.0.0.1", 1),), "green": (Address(0, "10.0.0.1", 2),)})
+    assert zone.asked == ["app"]
+    await discovery.close()
+
+
+async def test_addresses_are_never_looked_up() -> None:
+    """An upstream that is an address needs no DNS."""
+    zone = Zone({})
+    discovery = Discovery(zone.lookup, zone.changed.set)
+    discovery.apply(make_config(blue=[Upstream("http", "127.0.0.1", 1), Upstream("http", "::1", 2)]))
+    await asyncio.sleep(0)
+    assert discovery.endpoints() == {"blue": (Address(0, "127.0.0.1", 1), Address(1, "::1", 2))}
+    assert zone.asked == []
+    await discovery.close()
+
+
+async def test_changes_are_followed() -> None:
+    """A replica that comes and one that goes are found without being told."""
+    zone = Zone({"app": ["10.0.0.1"]})
+    discovery = Discovery(zone.lookup, zone.changed.set)
+    discovery.apply(make_config(blue=[Upstream("http", "app", 1)]))
+    await zone.wait(discovery, {"blue": (Address(0, "10.0.0.1", 1),)})
+    zone.names["app"] = ["10.0.0.2", "10.0.0.3"]
+    await zone.wait(discovery, {"blue": (Address(0, "10.0.0.2", 1), Address(0, "10.0.0.3", 1))})
+    await discovery.close()
+
+
+async def test_name_that_does_not_resolve_leaves_its_color_empty() -> None:
+    """A name that does not resolve leaves its color without endpoints, and says why."""
+    zone = Zone({"app": ["10.0.0.1"]})
+    discovery = Discovery(zone.lookup, zone.changed.set)
+    discovery.apply(make_config(blue=[Upstream("http", "app", 1)], green=[Upstream("http", "nope", 1)]))
+    await zone.wait(discovery, {"blue": (Address(0, "10.0.0.1", 1),), "green": ()})
+    assert discovery.problems() == {"nope": "no such name"}
+    await discovery.close()
+
+
+async def test_host_that_stays_keeps_its_addresses() -> None:
+    """A new configuration asks only for what is new in it."""
+    zone = Zone({"app": ["10.0.0.1"]})
+    discovery = Discovery(zone.lookup, zone.changed.set)
+    discovery.apply(make_config(blue=[Upstream("http", "app", 1)]))
+    await zone.wait(discovery, {"blue": (Address(0, "10.0.0.1", 1),)})
+    discovery.apply(make_config(blue=[Upstream("http", "app", 2)], green=[Upstream("http", "new", 1)]))
+    assert discovery.endpoints() == {"blue": (Address(0, "10.0.0.1", 2),)}
+    await discovery.close()
