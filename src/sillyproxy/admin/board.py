@@ -71,9 +71,8 @@ class Board:
         if not weighted:
             return "every color is at weight 0"
         if not any(self.endpoints.get(name) for name in weighted):
-            return "no endpoints: " + "; ".join(
-                f"{host}: {problem}" for host, problem in sorted(self.name_problems().items())
-            )
+            problems = [f"{host}: {problem}" for host, problem in sorted(self.name_problems().items())]
+            return "no endpoints: " + ("; ".join(problems) or "not looked up yet")
         return ""
 
     def note_endpoint(self, worker: int, color: str, address: Address, *, up: bool, reason: str) -> None:
