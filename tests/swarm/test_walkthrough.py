@@ -107,6 +107,7 @@ class Story:
 
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
+        self.after_mistake = ""
 
     @contextlib.contextmanager
     def step(self, name: str, load: bool = True, **services: int) -> Iterator[Step]:
@@ -153,22 +154,16 @@ def story(images: Images, request: pytest.FixtureRequest) -> Story:
 def play(story: Story, images: Images) -> None:
     """Play it."""
     publish = ("--publish", "mode=host,target=8080")
+    safely = (
+        "--update-order start-first --rollback-order start-first --update-failure-action rollback "
+        "--stop-grace-period 20s --env BLUE=http://myapp-v1:8080"
+    )
     docker("network", "create", "--driver", "overlay", NETWORK)
 
     with story.step("v1", load=False, myapp_v1=1):
         create_service("myapp-v1", images.myapp, *publish)
     with story.step("proxy", load=False, proxy=1):
-        create_service(
-            *("proxy", images.proxy, *publish, "--env", "BLUE=http://myapp-v1:8080"),
-            *(
-                "--update-order",
-                "start-first",
-                "--rollback-order",
-                "start-first",
-                "--stop-grace-period",
-                "20s",
-            ),
-        )
+        create_service("proxy", images.proxy, *publish, *safely.split())
 
     create_service("load", images.load, "--stop-signal", "SIGKILL", after=("tasks.proxy", "8080"))
     wait_until(lambda: containers(LOAD) and read_load()["requests"], "the first request")
@@ -180,34 +175,27 @@ def play(story: Story, images: Images) -> None:
     with story.step("v2", myapp_v2=1):
         create_service("myapp-v2", images.myapp, *publish, "--env", "V2=1")
     with story.step("canary", proxy=2):
-        docker(
-            *(
-                "service",
-                "update",
-                "--quiet",
-                "--no-resolve-image",
-                "--env-add",
-                "GREEN=http://myapp-v2:8080/",
-            ),
-            *("--env-add", "GREEN_WEIGHT=1", "--env-add", "BLUE_WEIGHT=4", PROXY),
-        )
+        update("--env-add GREEN=http://myapp-v2:8080/ --env-add GREEN_WEIGHT=1 --env-add BLUE_WEIGHT=4")
     with story.step("scale green", myapp_v2=4):
         docker("service", "scale", f"{V2}=4")
     with story.step("all green", proxy=2):
-        docker(
-            *("service", "update", "--quiet", "--no-resolve-image"),
-            *("--env-rm", "GREEN_WEIGHT", "--env-rm", "BLUE_WEIGHT", "--env-rm", "BLUE", PROXY),
-        )
+        update("--env-rm GREEN_WEIGHT --env-rm BLUE_WEIGHT --env-rm BLUE")
     with story.step("rollback", proxy=2):
-        docker(
-            *("service", "update", "--quiet", "--no-resolve-image"),
-            *("--env-rm", "GREEN", "--env-add", "BLUE=http://myapp-v1:8080", PROXY),
-        )
+        update("--env-rm GREEN --env-add BLUE=http://myapp-v1:8080")
     with story.step("scale in", myapp_v1=2, proxy=1):
         docker("service", "scale", f"{V1}=2", f"{PROXY}=1")
+    with story.step("mistake", proxy=1):  # the URL's scheme is forgotten: the command fails
+        update("--env-add GREEN=myapp-v2", check=False)
+        state = "{{.UpdateStatus.State}} {{.Spec.TaskTemplate.ContainerSpec.Env}}"
+        story.after_mistake = docker("service", "inspect", "--format", state, PROXY)
 
 
-LOADED = ["blue", "scale", "v2", "canary", "scale green", "all green", "rollback", "scale in"]
+def update(options: str, check: bool = True) -> None:
+    """Run `docker service update OPTIONS proxy`, without its progress and a look at a registry."""
+    docker("service", "update", "--quiet", "--no-resolve-image", *options.split(), PROXY, check=check)
+
+
+LOADED = ["blue", "scale", "v2", "canary", "scale green", "all green", "rollback", "scale in", "mistake"]
 
 
 @pytest.mark.parametrize("name", LOADED)
@@ -288,6 +276,7 @@ def test_the_canary_gets_its_fifth(story: Story) -> None:
         ("canary", {"blue plain", "green html"}),
         ("all green", {"green html"}),
         ("rollback", {"blue plain"}),
+        ("mistake", {"blue plain"}),
     ],
 )
 def test_each_step_shows_the_colors_it_should(story: Story, name: str, kinds: set[str]) -> None:
@@ -295,3 +284,10 @@ def test_each_step_shows_the_colors_it_should(story: Story, name: str, kinds: se
     Plain text from blue, HTML from green, each exactly when it has a share.
     """
     assert set(story.steps[name].settled.kinds) == kinds
+
+
+def test_a_mistake_is_taken_back(story: Story) -> None:
+    """
+    A proxy that refuses its configuration never becomes healthy, and the Swarm restores the old one.
+    """
+    assert story.after_mistake == "rollback_completed [BLUE=http://myapp-v1:8080]"

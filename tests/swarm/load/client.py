@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KEEPING, RENEWING = 8, 4  # users that keep their connection, and that take a new one each time
+SLOW, SLOWNESS_S = 2, 3.0  # users that take their time to upload: what is under way when a task stops
 PAUSE_S = 0.05  # between two requests of a user
 LIFE = 40  # requests on a kept connection: then look again who is there
 TIMEOUT_S = 10.0
@@ -58,8 +59,8 @@ counts = Counts()
 class User:
     """One client, one connection at a time."""
 
-    def __init__(self, host: str, port: int, life: int) -> None:
-        self.host, self.port, self.life = host, port, life
+    def __init__(self, host: str, port: int, life: int, slow: bool = False) -> None:
+        self.host, self.port, self.life, self.slow = host, port, life, slow
         self.address = ""
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self.used = 0
@@ -68,7 +69,7 @@ class User:
         """Ask for ever."""
         while True:
             await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))
-            method = random.choice(["GET", "GET", "GET", "POST"])
+            method = "POST" if self.slow else random.choice(["GET", "GET", "GET", "POST"])
             begin = time.monotonic()
             try:
                 await asyncio.wait_for(self.ask(method), TIMEOUT_S)
@@ -78,7 +79,8 @@ class User:
                 counts.failed += 1
                 self.close()
             counts.requests += 1
-            counts.slowest_s = max(counts.slowest_s, time.monotonic() - begin)
+            if not self.slow:
+                counts.slowest_s = max(counts.slowest_s, time.monotonic() - begin)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Look the host up and connect to any one of its addresses."""
@@ -106,7 +108,13 @@ class User:
         reader, writer = self.streams
         last = self.used + 1 >= self.life
         body = random.randbytes(random.choice([1, 999, 70_000])) if method == "POST" else b""
-        writer.write(self.request(method, body, last))
+        message = self.request(method, body, last)
+        if self.slow:
+            half = len(message) // 2
+            writer.write(message[:half])
+            await asyncio.sleep(SLOWNESS_S)
+            message = message[half:]
+        writer.write(message)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         status = int(head[9:12])
         length = re.search(rb"\r\ncontent-length: *(\d+)", head)
@@ -161,6 +169,7 @@ async def main(host: str, port: int) -> None:
     """Run all users for ever."""
     await asyncio.start_unix_server(report, REPORTS)
     users = [User(host, port, LIFE) for _ in range(KEEPING)] + [User(host, port, 1) for _ in range(RENEWING)]
+    users += [User(host, port, LIFE, slow=True) for _ in range(SLOW)]
     await asyncio.gather(*(user.run() for user in users))
 
 
