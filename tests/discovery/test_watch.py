@@ -88,3 +88,33 @@ async def test_host_that_stays_keeps_its_addresses() -> None:
     discovery.apply(make_config(blue=[Upstream("http", "app", 2)], green=[Upstream("http", "new", 1)]))
     assert discovery.endpoints() == {"blue": (Address(0, "10.0.0.1", 2),)}
     await discovery.close()
+
+
+async def test_dns_that_is_down_says_nothing_of_a_color() -> None:
+    """A controller that starts while the DNS is down tells no worker that its endpoints are gone."""
+
+    async def trouble(name: str, timeout_s: float | None = None) -> list[str]:
+        raise LookupFailed("temporary failure", is_final=False)
+
+    discovery = Discovery(trouble, lambda: None)
+    discovery.apply(make_config(blue=[Upstream("http", "app", 1)]))
+    while not discovery.is_settled():
+        await asyncio.sleep(0)
+    assert discovery.endpoints() == {}
+    await discovery.close()
+
+
+async def test_host_that_cannot_be_asked_for_hides_no_other_of_its_color() -> None:
+    """A color with two hosts is served by the one that resolves, whatever the other does."""
+
+    async def half(name: str, timeout_s: float | None = None) -> list[str]:
+        if name == "slow":
+            raise LookupFailed("no answer in time", is_final=False)
+        return ["10.0.0.1"]
+
+    discovery = Discovery(half, lambda: None)
+    discovery.apply(make_config(blue=[Upstream("http", "slow", 1), Upstream("http", "app", 1)]))
+    while not discovery.is_settled():
+        await asyncio.sleep(0)
+    assert discovery.endpoints() == {"blue": (Address(1, "10.0.0.1", 1),)}
+    await discovery.close()

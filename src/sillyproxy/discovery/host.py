@@ -68,6 +68,7 @@ class Host:
         self.addresses: tuple[str, ...] = (name,) if is_literal(name) else ()
         self.problem = ""
         self.failures = 0
+        self._is_no_name = False
         self._mode = mode
         self._lookup = lookup
         self._clock = clock
@@ -84,12 +85,17 @@ class Host:
         """Whether it has been looked up once, well or badly."""
         return bool(self.addresses) or self.failures > 0
 
+    def is_known(self) -> bool:
+        """Whether it is known what its addresses are, or that there are none; not if nobody could say."""
+        return bool(self.addresses) or self._is_no_name
+
     async def refresh(self) -> bool:
         """Look the name up once. Return whether anything about it is news."""
         try:
             found = await self._find()
         except LookupFailed as error:
             self.failures += 1
+            self._is_no_name = error.is_final
             if self.problem == str(error):
                 return False
             self.problem = str(error)

@@ -51,18 +51,20 @@ class Discovery:
         """
         Return the addresses of every color, as the workers want them.
 
-        A color with a host that was never looked up is left out: nothing is known of it yet.
+        A color of whose hosts nobody could say anything yet is left out: the workers of a
+        controller that died may know more, and should not be told that it has none.
         """
-        colors = self._config.colors if self._config else ()
-        return {
-            color.name: tuple(
+        found: dict[str, tuple[Address, ...]] = {}
+        for color in self._config.colors if self._config else ():
+            hosts = [self._hosts[upstream.host] for upstream in color.upstreams]
+            addresses = tuple(
                 Address(index, ip, upstream.port)
-                for index, upstream in enumerate(color.upstreams)
-                for ip in self._hosts[upstream.host].addresses
+                for index, (upstream, host) in enumerate(zip(color.upstreams, hosts, strict=True))
+                for ip in host.addresses
             )
-            for color in colors
-            if all(self._hosts[upstream.host].is_settled() for upstream in color.upstreams)
-        }
+            if addresses or all(host.is_known() for host in hosts):
+                found[color.name] = addresses
+        return found
 
     def problems(self) -> dict[str, str]:
         """Return why a host's addresses may be old, by its name."""
