@@ -87,11 +87,9 @@ def check(colors: tuple[str, ...], listen: str | None) -> int:
 @click.option("--keep", is_flag=True, help="Go on serving when the story is told.")
 def demo(keep: bool) -> int:
     """Play a release on this machine: v1, canary at 20 %, all green, rollback."""
-    try:
-        from sillyproxy import demo as story
-    except ImportError as error:
-        raise click.ClickException(f"the demo needs {error.name}: pip install 'sillyproxy[demo]'") from None
-    return int(story.main(keep))
+    from sillyproxy import demo as story
+
+    return story.main(keep)
 
 
 @sillyproxy.command()
