@@ -42,10 +42,22 @@ class RequestPlan:
     `without_host` the same less Host and X-Forwarded-Host. `body` is a length or CHUNKED.
     `close`: no other request comes after this one. `upgrade`: the protocols asked for, empty
     if none. `expects`: 100-continue. `chain`: what a trusted proxy said in X-Forwarded-For,
-    X-Forwarded-Proto and Forwarded; None from all others.
+    X-Forwarded-Proto and Forwarded; None from all others. `hostless`: HTTP/1.0 without Host.
+    `common`: there is neither, as nearly always.
     """
 
-    __slots__ = ("body", "chain", "close", "expects", "forward", "request_id", "upgrade", "without_host")
+    __slots__ = (
+        "body",
+        "chain",
+        "close",
+        "common",
+        "expects",
+        "forward",
+        "hostless",
+        "request_id",
+        "upgrade",
+        "without_host",
+    )
 
     def __init__(self) -> None:
         self.forward = b""
@@ -56,6 +68,8 @@ class RequestPlan:
         self.expects = False
         self.request_id = b""
         self.chain: tuple[bytes, bytes, bytes] | None = None
+        self.hostless = False
+        self.common = True
 
 
 class ResponsePlan:
@@ -219,6 +233,8 @@ class RequestPlans:
                 for name in dict.fromkeys(trusted_lines)
                 if name not in (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
             )
+        plan.hostless = host is None
+        plan.common = plan.chain is None and host is not None
         plan.without_host = b"".join(tail)
         host_line = b"" if host is None else b"\r\nHost: " + host
         forwarded_host = get(b"x-forwarded-host", b"") if self._trusted else b""

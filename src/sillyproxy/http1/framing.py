@@ -89,7 +89,10 @@ class Chunked:
         data = self._partial + data if self._partial else bytes(data)
         self._partial = b""
         payload: list[bytes] = []
-        at = 0
+        # With an extension the line goes on without it: whoever reads after us may not
+        # expect one, and blanks before it must not go on (RFC 9112, 7.1.1).
+        rewritten: list[bytes] = []
+        start = at = 0
         size = len(data)
         while True:
             if self._state == _DATA:
@@ -115,7 +118,11 @@ class Chunked:
                 if line is None:
                     self._check_partial_line(data, at)
                     break
-                at = self._begin_chunk(line.end(), line[1], line[2])
+                self._begin_chunk(line[1], line[2])
+                at = line.end()
+                if line[2]:
+                    rewritten += (data[start : line.end(1)], b"\r\n")
+                    start = at
             if self._state == _TRAILER:
                 end = self._trailer_end(data, at)
                 if end < 0:
@@ -126,20 +133,21 @@ class Chunked:
                 self.rest = data[end:]
                 if self._decode:
                     return b"".join(payload)
-                return data[:at] + trailer + b"\r\n"
+                return b"".join((*rewritten, data[start:at], trailer, b"\r\n"))
         self._partial = data[at:]
         if self._decode:
             return b"".join(payload)
+        if rewritten:
+            return b"".join((*rewritten, data[start:at]))
         return data[:at]
 
-    def _begin_chunk(self, at: int, digits: bytes, extension: bytes) -> int:
+    def _begin_chunk(self, digits: bytes, extension: bytes) -> None:
         if extension:
             self._extension_bytes += len(extension)
             if len(extension) > MAX_LINE_BYTES or self._extension_bytes > MAX_EXTENSION_BYTES:
                 raise ChunkError("chunk extensions too long")
         self._left = int(digits, 16)
         self._state = _DATA if self._left else _TRAILER
-        return at
 
     @staticmethod
     def _check_partial_line(data: bytes, at: int) -> None:

@@ -24,7 +24,7 @@ TARGET: Final = rb"[!$-;=?-~]"
 TOKEN: Final = re.compile(TCHAR + rb"++")
 
 # The request line nearly everybody sends. What does not match is looked at again, slowly.
-ORIGIN_LINE: Final = re.compile(rb"(" + TCHAR + rb"++) (/" + TARGET + rb"*+) HTTP/1\.1")
+ORIGIN_LINE: Final = re.compile(rb"(?!CONNECT )(" + TCHAR + rb"++) (/" + TARGET + rb"*+) HTTP/1\.1")
 ANY_LINE: Final = re.compile(rb"(" + TCHAR + rb"++) (" + TARGET + rb"++) HTTP/([0-9])\.([0-9])")
 # Only to tell a wrong version (505) from a wrong line (400).
 

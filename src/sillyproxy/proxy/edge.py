@@ -150,12 +150,14 @@ class Edge:
             if deadline_ns > now_ns:
                 break
             upstream.expire()
+        pooled = False
         for color in self.table.colors:
             for endpoint in color.endpoints:
                 if endpoint.idle:
                     expire_idle(endpoint.idle, now_ns - self.idle_ns)
+                    pooled = pooled or bool(endpoint.idle)
         # While nobody is connected nothing can become overdue, and nobody need wake up.
-        self.loop.ticking = self.draining or bool(self.connections or self.connecting)
+        self.loop.ticking = pooled or self.draining or bool(self.connections or self.connecting)
         self.loop.unsettled = True
         if self.on_tick_too is not None:
             self.on_tick_too()

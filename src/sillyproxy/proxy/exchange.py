@@ -154,7 +154,7 @@ class Exchange:
         edge.worker_counts[Worker.ACCEPTED] += 1
         if method in (b"OPTIONS", b"TRACE") and self._is_last_stop():
             return
-        if edge.max_body and body > edge.max_body:
+        if edge.max_body and self._is_too_large(body):
             self.reply(errors.BODY_TOO_LARGE)
             return
         picked = edge.table.pick(now_ns)
@@ -167,6 +167,10 @@ class Exchange:
             return
         self.endpoint = endpoint
         self._send()
+
+    def _is_too_large(self, body: int) -> bool:
+        chunks = self.chunks_in
+        return (body if chunks is None else chunks.payload_bytes) > self.edge.max_body
 
     def _begin_upload(self, body: int, rest: bytes) -> None:
         edge = self.edge
@@ -300,7 +304,7 @@ class Exchange:
         assert plan is not None
         assert color is not None
         self.state = WAITING
-        peer = down.peer if plan.chain is None else chain_fields(plan.chain, down.ip)
+        peer = down.peer if plan.common else self._uncommon_fields(plan, upstream.endpoint)
         if plan.request_id:
             head = b"%b %b%b HTTP/1.1%b%b%b\r\n\r\n%b" % (
                 self.method,
@@ -334,6 +338,15 @@ class Exchange:
             upstream.keep_back(head[sent:])
         elif self.upload and down.readable:
             self._relay_request()
+
+    def _uncommon_fields(self, plan: RequestPlan, endpoint: Endpoint) -> bytes:
+        """Return the forwarding fields of a trusted proxy's client, and Host where there was none."""
+        down = self.down
+        fields = down.peer if plan.chain is None else chain_fields(plan.chain, down.ip)
+        if plan.hostless and not self.fields.startswith(b"\r\nHost: "):
+            # RFC 9112, 3.2: what we send is HTTP/1.1, which needs one.
+            fields = b"\r\nHost: " + endpoint.authority + fields
+        return fields
 
     # -- 3. The request's body ----------------------------------------------------------
 
@@ -489,6 +502,8 @@ class Exchange:
                 return
             data = data[end + 4 :]
             if not data:
+                if more:
+                    self.edge.loop.soon(self._read_on)
                 return
 
     def _wait_head(self, upstream: Upstream, data: bytes, *, more: bool, too_large: bool) -> None:
@@ -512,11 +527,8 @@ class Exchange:
         if self.informed > _MAX_INFORMATIONAL:
             self._fail(errors.BAD_RESPONSE)
             return False
-        color = self.color
         request = self.plan
-        assert color is not None
         assert request is not None
-        self.edge.counts.rows[color.slot][Row.C1XX] += 1
         # HTTP/1.0 knows none (RFC 9110, 15.2); 100 is for who asked for it.
         if self.minor == 0 or (plan.status == 100 and not request.expects):
             return True

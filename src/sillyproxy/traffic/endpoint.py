@@ -19,12 +19,14 @@ class Endpoint:
     """
     An address and its state.
 
-    `ip`, `port` and `base` (the path before every request's path) never change.
+    `ip`, `port`, `base` (the path before every request's path) and `authority` (host and port
+    of its URL) never change.
     `inflight` counts exchanges, `idle` are its kept connections, newest last: they belong
     to the pool, this floor only keeps them at hand. `gone`: its name no longer lists it.
     """
 
     __slots__ = (
+        "authority",
         "avoided_until_ns",
         "base",
         "failures",
@@ -37,11 +39,12 @@ class Endpoint:
         "upstream",
     )
 
-    def __init__(self, upstream: int, ip: str, port: int, base: bytes = b"") -> None:
+    def __init__(self, upstream: int, ip: str, port: int, base: bytes = b"", authority: bytes = b"") -> None:
         self.upstream = upstream
         self.ip = ip
         self.port = port
         self.base = base
+        self.authority = authority
         self.name = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
         self.inflight = 0
         self.idle: list[Any] = []

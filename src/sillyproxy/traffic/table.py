@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from sillyproxy.config.schema import Config
+from sillyproxy.config.schema import Config, Upstream
 from sillyproxy.traffic.color import ColorAtWork
 from sillyproxy.traffic.endpoint import Endpoint
 from sillyproxy.traffic.split import Split
@@ -18,10 +18,16 @@ from sillyproxy.traffic.split import Split
 Address = tuple[int, str, int]
 
 
+def authority_of(upstream: Upstream) -> bytes:
+    """Return what Host says of an upstream when the client did not say anything."""
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    return f"{host}:{upstream.port}".encode()
+
+
 class Table:
     """The colors with the split between them; `random` returns numbers in [0, 1)."""
 
-    __slots__ = ("_by_name", "_random", "_split", "_upstream_bases", "colors")
+    __slots__ = ("_by_name", "_random", "_split", "_upstreams", "colors")
 
     def __init__(self, config: Config, random: Callable[[], float]) -> None:
         slots = {name: index for index, name in enumerate(config.color_names, start=1)}
@@ -34,8 +40,10 @@ class Table:
             )
             for color in config.colors
         )
-        self._upstream_bases = {
-            color.name: tuple(upstream.base.encode() for upstream in color.upstreams)
+        self._upstreams = {
+            color.name: tuple(
+                (upstream.base.encode(), authority_of(upstream)) for upstream in color.upstreams
+            )
             for color in config.colors
         }
         self._by_name = {color.name: color for color in self.colors}
@@ -82,14 +90,14 @@ class Table:
             if color.name not in addresses:
                 continue
             known = {(e.upstream, e.ip, e.port): e for e in color.endpoints}
-            bases = self._upstream_bases[color.name]
+            upstreams = self._upstreams[color.name]
             current = []
             for address in addresses[color.name]:
                 upstream, ip, port = address
-                if upstream >= len(bases):
+                if upstream >= len(upstreams):
                     continue  # an older generation's list: the next one is on its way
                 endpoint = known.pop((upstream, ip, port), None)
-                current.append(endpoint or Endpoint(upstream, ip, port, bases[upstream]))
+                current.append(endpoint or Endpoint(upstream, ip, port, *upstreams[upstream]))
             color.endpoints = tuple(current)
             gone.extend(known.values())
         for endpoint in gone:
