@@ -11,6 +11,7 @@ Functions return facts; what becomes of them is decided in `forward`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import AddressValueError, IPv6Address
 from typing import Final, NamedTuple
 
 from sillyproxy import errors
@@ -93,9 +94,18 @@ def is_host(value: bytes) -> bool:
 
     >>> is_host(b"[::1]:8080"), is_host(b"user@host"), is_host(b"host:99999"), is_host(b"[::1")
     (True, False, False, False)
+    >>> is_host(b"[::1::2]:80")
+    False
     """
     match = HOST.fullmatch(value)
-    return match is not None and (not match[1] or int(match[1]) < 65536)
+    if match is None or (match[1] and int(match[1]) > 65535):
+        return False
+    if value.startswith(b"[") and value[1] not in b"vV":
+        try:
+            IPv6Address(value[1 : value.index(b"]")].decode())
+        except AddressValueError:
+            return False
+    return True
 
 
 def read_length(value: bytes) -> int | None:
