@@ -2,7 +2,7 @@
 The benchmark's command line.
 
 python -m bench                                 everything (under 30 minutes)
-python -m bench --quick                         one round of one second each
+python -m bench --quick                         one round of one second each: a look, no measurement
 python -m bench --scenarios tiny,browser --subjects sillyproxy,nginx --rounds 5 --seconds 3
 python -m bench --redraw bench/results/bench.json     the table and charts of an earlier run
 """
@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--subjects", help=f"of {', '.join(SUBJECTS)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of load, each subject in each round")
-    parser.add_argument("--quick", action="store_true", help="one round of one second")
+    parser.add_argument("--quick", action="store_true", help="one round of one second, not warmed up")
     parser.add_argument("--out", type=Path, help="where the results go (default: see docs/benchmark.md)")
     parser.add_argument("--redraw", type=Path, metavar="RESULTS", help="do not measure; show these")
     options = parser.parse_args()
@@ -79,6 +79,7 @@ def main() -> int:
         _choose("subject", SUBJECTS, options.subjects),
         max(1, rounds),
         max(1, seconds),
+        warm=not options.quick,
     )
     whole = not (options.quick or options.scenarios or options.subjects)
     results = Bench(plan, lambda line: print(line, flush=True)).run()

@@ -97,6 +97,19 @@ def ask(sock: socket.socket, connection: str) -> Seen:
             return Seen(*body.decode().strip().split("|"))
 
 
+def check_reuse(port: int, requests: int = 300) -> None:
+    """
+    Ask on one connection; BrokenError unless the connections to the origins are used again and again.
+
+    Fewer than half as many connections as requests: a pool of a load's size may be gone round in turn.
+    """
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        seen = [ask(sock, "keep-alive") for _ in range(requests)]
+    used = len({(one.pool, one.connection) for one in seen})
+    if used > requests // 2:
+        raise BrokenError(f"does other work: {used} connections to the origins for {requests} requests")
+
+
 def check(port: int) -> dict[str, float]:
     """Ask a few thousand times, over kept connections and over new ones."""
     seen = []

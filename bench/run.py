@@ -41,6 +41,7 @@ class Plan:
     subjects: Sequence[Subject]
     rounds: int
     seconds: int
+    warm: bool = True
 
 
 @dataclass
@@ -168,7 +169,8 @@ class Bench:
                     if not scenario.idle:
                         started = stack.enter_context(self._start(subject, colors, scenario.workers, cpus))
                         running[subject.name] = started
-                        self._load(scenario, started[1], load_cpus, 1)  # warm
+                        if self.plan.warm:
+                            self._load(scenario, started[1], load_cpus, 1)
                 except (BrokenError, OSError) as error:
                     self._fail(f"{subject.name} in {scenario.name}", error)
                     alive.remove(subject)
@@ -260,6 +262,7 @@ class Bench:
                 if not sock.recv(4096).startswith(b"HTTP/1.1 200 "):
                     raise BrokenError("an idle connection was not answered")
             time.sleep(0.3)
+            check.check_reuse(port)  # short of descriptors, a proxy may close what it should keep
             idle_bytes = (machine.read_rss_bytes(process.pid) - before) / scenario.idle
             self._measure(sample, scenario, process, port, cpus, load_cpus)
             sample.idle_bytes = idle_bytes
