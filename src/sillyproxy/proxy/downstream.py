@@ -183,6 +183,14 @@ class Downstream:
         if self.readable:
             self.edge.loop.soon(self.resume)
 
+    def read_ahead(self) -> None:
+        """Find out whether a client that has closed its sending side had sent more requests before."""
+        if not self.inbox:
+            try:
+                self.inbox = self.recv(HEAD_READ_BYTES)
+            except OSError:
+                return
+
     def resume(self) -> None:
         """Go on with what the client has sent ahead."""
         if self.phase > HEAD:

@@ -155,6 +155,7 @@ class Exchange:
         if method in (b"OPTIONS", b"TRACE") and self._is_last_stop():
             return
         if edge.max_body and self._is_too_large(body):
+            self.keep = False
             self.reply(errors.BODY_TOO_LARGE)
             return
         picked = edge.table.pick(now_ns)
@@ -357,7 +358,7 @@ class Exchange:
             self._relay_request()
         elif events & GONE and not self.upload:
             # Its request is whole. It may want the answer, or have gone away altogether.
-            self.keep = False
+            self.down.read_ahead()
             self.down.deadline_ns = min(self.down.deadline_ns, self.edge.loop.now_ns + HALF_CLOSED_NS)
 
     def on_upstream_writable(self) -> None:
@@ -545,7 +546,10 @@ class Exchange:
 
     def _may_keep(self) -> bool:
         """Tell whether the client's connection can carry another request after this one."""
-        return self.keep and self.upload == 0 and not self.down.eof and not self.edge.draining
+        down = self.down
+        return (
+            self.keep and self.upload == 0 and (not down.eof or down.inbox != b"") and not self.edge.draining
+        )
 
     def _answer(self, plan: ResponsePlan, data: bytes, end: int, *, more: bool) -> None:
         """Send the response's head, and what came of its body with it."""

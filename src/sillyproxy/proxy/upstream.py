@@ -171,6 +171,7 @@ class Upstream:
         self.edge.connecting.pop(self, None)
         if self in self.endpoint.idle:
             self.endpoint.idle.remove(self)
+        self.edge.loop.unsettled = True
         self.edge.loop.close(self.fd, self.sock)
 
     def crash(self) -> None:
