@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from types import TracebackType
 from typing import Final
 
@@ -21,8 +21,9 @@ from sillyproxy.demo.story import CHANGING, COUNTING, DONE, WAITING, Step, Story
 
 STYLES: Final = {"blue": "bright_blue", "green": "green"}
 FULL, EMPTY, MARK = "━", "─", "┃"
-WIDEST: Final = 110
+WIDEST: Final = 120
 RATE_WINDOW_S: Final = 2.0
+CHANGE_WINDOW_S: Final = 1.0  # old and new answer side by side: what counts is how that moves
 
 
 class Live(View):
@@ -33,6 +34,7 @@ class Live(View):
         self._console = Console(highlight=False)
         self._screen = Screen(console=self._console, auto_refresh=False, transient=True)
         self._seen: deque[tuple[float, int]] = deque()
+        self._changing: deque[tuple[float, Counter[str]]] = deque()
 
     @property
     def is_possible(self) -> bool:
@@ -90,11 +92,12 @@ class Live(View):
         return line
 
     def _list(self, width: int) -> RenderableType:
+        is_wide = width >= 62
         table = Table.grid(padding=(0, 1))
         table.add_column(width=1)
-        table.add_column(no_wrap=True, min_width=14)
+        table.add_column(no_wrap=True, min_width=15)
         table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, justify="right", min_width=14)
+        table.add_column(no_wrap=True, justify="right", min_width=14 if is_wide else 5)
         table.add_column(no_wrap=True, justify="right")
         for step in self.story.steps:
             is_open = step.phase in (CHANGING, COUNTING)
@@ -102,17 +105,21 @@ class Live(View):
             row = [Text(_sign(step), _sign_style(step)), Text(f"{step.number} {step.title}", style)]
             if step.phase != WAITING:
                 requests = step.change.requests + step.tally.requests
-                bar = _stack(step.tally, max(6, min(30, width - 55)))
-                row += [bar, Text(f"{requests:,} requests"), _failed(step.failed)]
+                bar = _stack(step.tally, min(40, width - 46) if is_wide else 8)
+                row += [bar, Text(f"{requests:,}{' requests' if is_wide else ''}"), _failed(step.failed)]
             table.add_row(*row)
         return table
 
     def _panel(self, step: Step, width: int) -> RenderableType:
         counted = step.tally if step.phase != CHANGING else step.change
-        parts: list[RenderableType] = [Text(step.says, "bold"), Text(f"$ {step.swarm}", "dim")]
+        # A small terminal goes without what is said in the README too.
+        is_roomy = width >= 62 and self._console.height >= 22
+        parts: list[RenderableType] = [Text(step.says, "bold")]
+        parts += [Text(f"$ {step.swarm}", "dim")] if is_roomy else []
         parts += _environment(step.environment)
-        parts += [Text(), self._shares(step, counted, width - 4)]
-        parts += [_replicas(step, counted), _answers(step, counted)]
+        parts += [Text()] if is_roomy else []
+        parts += [self._shares(step, width - 4), _replicas(counted)]
+        parts += [_answers(step, counted)] if is_roomy else []
         doing = f"{step.doing} …" if step.phase != DONE else "done"
         return Panel(
             Group(*parts),
@@ -125,20 +132,31 @@ class Live(View):
             width=width,
         )
 
-    def _shares(self, step: Step, tally: Tally, width: int) -> RenderableType:
+    def _shares(self, step: Step, width: int) -> RenderableType:
+        colors = self._recent(step.change) if step.phase == CHANGING else step.tally.colors
         table = Table.grid(padding=(0, 1))
         for justify in ("left", "left", "right", "left"):
             table.add_column(no_wrap=True, justify=justify)
         for color in ("blue", "green"):
             asked = step.asked.get(color, 0.0)
-            share = tally.share(color)
+            share = colors[color] / max(1, colors.total())
             table.add_row(
                 Text(f"{color:5}", STYLES[color]),
                 _bar(share, asked, STYLES[color], max(8, min(60, width - 32))),
-                Text(f"{share * 100:5.1f} %", "bold" if tally.colors[color] else "dim"),
+                Text(f"{share * 100:5.1f} %", "bold" if colors[color] else "dim"),
                 Text(f"asked {asked * 100:3.0f} %", "dim"),
             )
         return table
+
+    def _recent(self, change: Tally) -> Counter[str]:
+        """Return what was answered during the last second of a change."""
+        now, history = time.monotonic(), self._changing
+        if history and history[-1][1].total() > change.colors.total():
+            history.clear()  # of another change
+        history.append((now, change.colors.copy()))
+        while now - history[0][0] > CHANGE_WINDOW_S:
+            history.popleft()
+        return change.colors - history[0][1]
 
     def _footer(self) -> RenderableType:
         now, requests = time.monotonic(), self.story.requests
@@ -151,7 +169,8 @@ class Live(View):
             (f"{requests:,} requests", "bold"),
             "   ",
             _failed(self.story.failed),
-            f"   {per_second:,.0f}/s   {now - self.story.started:.0f} s",
+            "   ",
+            f"{per_second:,.0f}/s   {now - self.story.started:.0f} s",
         )
 
     # What stays.
@@ -175,7 +194,7 @@ class Live(View):
             tally = step.tally
             shares = [f"{tally.share(color) * 100:.1f} %" if tally.colors[color] else "" for color in STYLES]
             cells: list[RenderableType] = [f"{step.number} {step.title}"]
-            cells += [_stack(tally, 16)] if is_wide else []
+            cells += [_stack(tally, 16 if self._width() >= 90 else 10)] if is_wide else []
             cells += shares
             cells += [f"{len(tally.replicas)}"] if is_wide else []
             cells += [f"{step.change.requests + tally.requests:,}", _failed(step.failed, "")]
@@ -245,8 +264,8 @@ def _environment(environment: dict[str, str]) -> list[RenderableType]:
     return [*urls, *([Text("  ").join(weights)] if weights else [])]
 
 
-def _replicas(step: Step, tally: Tally) -> Text:
-    line = Text("from ", "dim")
+def _replicas(tally: Tally) -> Text:
+    line = Text.assemble(("from ", "dim"))
     for (color, host), count in sorted(tally.replicas.items(), key=lambda item: item[0][1]):
         line.append(f"{host} ", STYLES.get(color, ""))
         line.append(f"{count:,}  ")
@@ -254,9 +273,9 @@ def _replicas(step: Step, tally: Tally) -> Text:
 
 
 def _answers(step: Step, tally: Tally) -> Text:
-    line = Text("answers ", "dim")
+    line = Text.assemble(("answers ", "dim"))
     for page in step.direct:
         line.append(page).append(" (asked directly)  ", "dim")
     for page in distinct(tally.samples, 4):
-        line.append(f"{page}  ", STYLES["green"] if "green" in page else STYLES["blue"])
+        line.append(f"{page}  ", STYLES["green" if "green" in page else "blue"])
     return line
