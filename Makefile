@@ -31,5 +31,9 @@ $(VENV)/.bench: pyproject.toml
 	@PYTHON=$(PYTHON) sh ./scripts/venv.sh $(VENV) bench
 	@touch $@
 
+# A million messages against h11; FUZZ="--seed N --start M" repeats a run or goes on with one.
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m fuzz --cases 1000000 $(FUZZ)
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
