@@ -83,8 +83,9 @@ def main() -> int:
     )
     whole = not (options.quick or options.scenarios or options.subjects)
     results = Bench(plan, lambda line: print(line, flush=True)).run()
+    whole = whole and not results["failures"]
     results["summary"] = build_summary(results["samples"])
-    # Only a whole run replaces the published figures; anything else is a trial.
+    # Only a whole run without a gap replaces the published figures; anything else is a trial.
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     out = options.out or (RESULTS / "bench.json" if whole else RESULTS / "raw" / f"{stamp}.json")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -104,8 +104,11 @@ class Bench:
             self.directory = Path(name)
             with start_origins(self.directory, load_cpus) as origins:
                 subjects = self._find_subjects(origins, cpus)
-                for scenario in self.plan.scenarios:
-                    self._run_scenario(scenario, subjects, origins)
+                try:
+                    for scenario in self.plan.scenarios:
+                        self._run_scenario(scenario, subjects, origins)
+                except KeyboardInterrupt:
+                    self._fail("the run", "interrupted; these are the rounds until then")
         return {
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
             "took_s": round(time.time() - began),

@@ -33,6 +33,9 @@ func main() {
 			r.URL.Scheme = "http"
 			r.URL.Host = host
 			r.Header.Set("Color", color)
+			if _, sent := r.Header["User-Agent"]; !sent {
+				r.Header["User-Agent"] = nil // or Go would send its own
+			}
 		},
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
