@@ -51,6 +51,11 @@ def kinds_seen(requests: int) -> dict[str, int]:
     return kinds
 
 
+def proxies_of(color: str) -> list[bool]:
+    """Return, for each proxy that answered since the last report, whether it sent anyone to a color."""
+    return [color in colors for colors in read_load()["seen"].values()]
+
+
 def test_the_stack_file_serves_both_colors(images: Images, environment: dict[str, str]) -> None:
     """
     `docker stack deploy -c stack.yaml` brings up two proxies, four blues and a green that share 4 to 1.
@@ -58,15 +63,7 @@ def test_the_stack_file_serves_both_colors(images: Images, environment: dict[str
     docker("stack", "deploy", "--resolve-image", "never", "-c", "stack.yaml", PREFIX, environment=environment)
     for service, replicas in (("proxy", 2), ("myapp-v1", 4), ("myapp-v2", 1)):
         name = f"{PREFIX}_{service}"
-        healthy = (
-            "ps",
-            "-q",
-            "--filter",
-            f"label=com.docker.swarm.service.name={name}",
-            "--filter",
-            "health=healthy",
-        )
-        wait_until(lambda: len(docker(*healthy).split()) == replicas, f"{replicas} healthy of {name}")  # noqa: B023
+        wait_until(lambda: len(containers(name)) == replicas, f"{replicas} of {name}")  # noqa: B023
     create_service(
         "load",
         images.load,
@@ -75,7 +72,8 @@ def test_the_stack_file_serves_both_colors(images: Images, environment: dict[str
         network=f"{PREFIX}_backend",
         after=("tasks.proxy", "8080"),
     )
-    wait_until(lambda: containers(f"{PREFIX}-load"), "the load client")
+    # Healthy tasks are in the DNS a moment later, and known to the proxies a second after that.
+    wait_until(lambda: len(green := proxies_of("green")) == 2 and all(green), "green through both proxies")
 
     kinds = kinds_seen(600)
 
