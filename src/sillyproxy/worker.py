@@ -6,7 +6,10 @@ Its life:
     SERVING    SIGTERM: responses announce the connection's end, connections still accepted  → LEAVING
     LEAVING    the drain delay is over (SIGINT: at once): who waits is accepted, then nobody  → DRAINING
     DRAINING   nothing is under way any more, or the drain timeout is over                    → exit 0
-    LEAVING, DRAINING   a second signal                                                       → exit 0 at once
+    LEAVING    SIGINT: the delay is over                                                      → DRAINING
+
+A signal that comes twice is the same wish: service managers tell every process and the supervisor tells us
+again. Who wants it to end at once tells the supervisor, which kills.
 
 When its supervisor is gone (the lifeline ends) it drains like after SIGTERM.
 """
@@ -119,10 +122,10 @@ class _Worker:
         for number in self._signals.recv(64):
             if number not in (signal.SIGTERM, signal.SIGINT):
                 continue
-            if self._phase != SERVING:
-                self._edge.loop.stopped = True
-            elif number == signal.SIGTERM:
+            if number == signal.SIGTERM:
                 self._leave(self._config.timeouts.drain_delay_s)
+            elif self._phase == LEAVING:
+                self._drain()
             else:
                 self._leave(0.0)
 

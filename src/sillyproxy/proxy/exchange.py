@@ -217,8 +217,13 @@ class Exchange:
         endpoint = self.endpoint
         assert endpoint is not None
         endpoint.inflight += 1
-        if endpoint.idle:
-            self.upstream = upstream = endpoint.idle.pop()
+        idle = endpoint.idle
+        # What may not be sent twice is not sent where nobody may be listening any more.
+        if idle and self.method != b"GET" and self.method not in _IDEMPOTENT:
+            while idle and idle[-1].has_ended():
+                idle[-1].close()
+        if idle:
+            self.upstream = upstream = idle.pop()
             upstream.exchange = self
             self._write_request(upstream)
         else:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_WAITING_BYTES: Final = 1024 * 1024
 _PIPE_BUF: Final = 4096
+# JSON may take six characters for one of a client's; the rest of a line is below 1,000.
+_LONGEST_TARGET: Final = 2000
+_LONGEST_ID: Final = 128
 
 
 class LineWriter:
@@ -100,13 +103,17 @@ class Recorder:
         now = time()
         color = exchange.color
         endpoint = exchange.endpoint
-        request_id = exchange.request_id.decode("latin-1")
+        request_id = exchange.request_id[:_LONGEST_ID].decode("latin-1")
+        target = exchange.target.decode("latin-1")
+        if len(target) > _LONGEST_TARGET:
+            target = target[:_LONGEST_TARGET] + "..."
+        method = exchange.method[:32].decode("latin-1")
         if self.json:
             fields = {
                 "time": _utc(now),
                 "client": exchange.down.ip,
-                "method": exchange.method.decode("latin-1"),
-                "target": exchange.target.decode("latin-1"),
+                "method": method,
+                "target": target,
                 "status": status,
                 "color": color.name if color else None,
                 "endpoint": endpoint.name if endpoint else None,
@@ -120,8 +127,8 @@ class Recorder:
             line = json.dumps(fields, separators=(",", ":"))
         else:
             line = (
-                f'{_utc(now)} {exchange.down.ip} "{exchange.method.decode("latin-1")} '
-                f'{exchange.target.decode("latin-1")}" {status} color={color.name if color else "-"} '
+                f'{_utc(now)} {exchange.down.ip} "{method} {target}" {status} '
+                f"color={color.name if color else '-'} "
                 f"endpoint={endpoint.name if endpoint else '-'} bytes={exchange.bytes_out} "
                 f"duration={duration_ns / 1e6:.3f}ms id={_plain(request_id)}"
             )
@@ -138,7 +145,7 @@ class Recorder:
 
 def _plain(text: str) -> str:
     """Return a client's text as one word of visible ASCII: nobody else writes a line of our log."""
-    return "".join(c if "!" <= c <= "~" else "?" for c in text[:128]) or "-"
+    return "".join(c if "!" <= c <= "~" else "?" for c in text) or "-"
 
 
 _second = -1

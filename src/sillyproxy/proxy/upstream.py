@@ -150,6 +150,16 @@ class Upstream:
         elif not self.outbox:
             exchange.on_upstream_writable()
 
+    def has_ended(self) -> bool:
+        """Tell whether the endpoint has closed an idle connection, or said what nobody asked for."""
+        try:
+            self.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
     def release(self) -> None:
         """Give the connection back: it is idle from now on."""
         self.exchange = None
