@@ -228,7 +228,7 @@ class QuickOrigin:
 
     def _answer(self, stream: Stream, head: str) -> bool:
         line, _, rest = head.partition("\r\n")
-        path = line.split(" ")[1]
+        path = line.split(" ")[1].partition("?")[0]
         fields = {
             name.lower(): value.strip() for name, _, value in (x.partition(":") for x in rest.split("\r\n"))
         }
