@@ -137,19 +137,6 @@ def _answered_by(worker: LoneWorker, server: QuickOrigin) -> bool:
     return ask_once(worker.port, GET % b"/").status == 200 and server.served > before
 
 
-def test_requests_under_way_on_a_removed_endpoint_are_still_counted_as_such() -> None:
-    """Who watches a color drain sees the requests that its removed endpoints are still busy with."""
-    with origins(2) as (leaving, staying), lone_worker(leaving) as worker:
-        client = Client(worker.port)
-        client.send(GET % b"/sleep/3")
-        wait_until(lambda: worker.read_counts()["blue"]["inflight"] == 1, "the request")
-        worker.use(staying)
-        wait_until(lambda: _answered_by(worker, staying), "the change")
-        counts = worker.read_counts()
-        assert (counts["worker"]["inflight"], counts["blue"]["inflight"]) == (1, 1)
-        client.close()
-
-
 def test_endpoint_that_returns_starts_afresh() -> None:
     """An endpoint that is listed, removed and listed again serves again."""
     with origins(2) as (one, two), lone_worker(one, two) as worker:
