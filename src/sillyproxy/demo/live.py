@@ -16,12 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sillyproxy.demo.load import Tally
-from sillyproxy.demo.plain import HONESTLY, NEXT, NEXT_WHERE, RATE, View, distinct, keeping_lines
+from sillyproxy.demo.plain import HONESTLY, NEXT, NEXT_WHERE, RATE, View, distinct, keeping_lines, total_line
 from sillyproxy.demo.story import CHANGING, COUNTING, DONE, WAITING, Step, Story
 
 STYLES: Final = {"blue": "bright_blue", "green": "green"}
 FULL, EMPTY, MARK = "━", "─", "┃"
 WIDEST: Final = 120
+NARROW: Final = 62  # a smaller terminal goes without what can be done without
+LOW: Final = 22
 RATE_WINDOW_S: Final = 2.0
 CHANGE_WINDOW_S: Final = 1.0  # old and new answer side by side: what counts is how that moves
 
@@ -57,11 +59,14 @@ class Live(View):
         """Draw."""
         width = self._width()
         parts = [self._header(width), self._list(width), self._panel(self.story.step, width), self._footer()]
+        if self._console.height < LOW:
+            del parts[:2]
         self._screen.update(Group(*parts), refresh=True)
 
     def summary(self) -> None:
         """Leave a table of all steps, and what to type next."""
         self._print(self._table())
+        self._print(Text(total_line(self.story), "bold red" if self.story.failed else "bold green"))
         self._print(Text("\n".join(HONESTLY), "dim"))
         self._print(Text(f"\n{NEXT_WHERE}", "bold"))
         for command in NEXT:
@@ -92,7 +97,7 @@ class Live(View):
         return line
 
     def _list(self, width: int) -> RenderableType:
-        is_wide = width >= 62
+        is_wide = width >= NARROW
         table = Table.grid(padding=(0, 1))
         table.add_column(width=1)
         table.add_column(no_wrap=True, min_width=15)
@@ -105,15 +110,14 @@ class Live(View):
             row = [Text(_sign(step), _sign_style(step)), Text(f"{step.number} {step.title}", style)]
             if step.phase != WAITING:
                 requests = step.change.requests + step.tally.requests
-                bar = _stack(step.tally, min(40, width - 46) if is_wide else 8)
+                bar = _stack(step.tally, min(40, width - 46) if is_wide else max(0, min(8, width - 36)))
                 row += [bar, Text(f"{requests:,}{' requests' if is_wide else ''}"), _failed(step.failed)]
             table.add_row(*row)
         return table
 
     def _panel(self, step: Step, width: int) -> RenderableType:
         counted = step.tally if step.phase != CHANGING else step.change
-        # A small terminal goes without what is said in the README too.
-        is_roomy = width >= 62 and self._console.height >= 22
+        is_roomy = width >= NARROW and self._console.height >= LOW
         parts: list[RenderableType] = [Text(step.says, "bold")]
         parts += [Text(f"$ {step.swarm}", "dim")] if is_roomy else []
         parts += _environment(step.environment)
@@ -176,7 +180,7 @@ class Live(View):
     # What stays.
 
     def _table(self) -> RenderableType:
-        is_wide = self._width() >= 76
+        is_wide, is_narrow = self._width() >= 76, self._width() < NARROW
         table = Table(box=box.SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0))
         story = self.story
         table.add_column("step", footer="in all", no_wrap=True)
@@ -186,7 +190,8 @@ class Live(View):
         table.add_column("green", justify="right", style=STYLES["green"], no_wrap=True)
         if is_wide:
             table.add_column("replicas", justify="right", no_wrap=True)
-        table.add_column("requests", footer=f"{story.requests:,}", justify="right", no_wrap=True)
+        if not is_narrow:
+            table.add_column("requests", footer=f"{story.requests:,}", justify="right", no_wrap=True)
         table.add_column("failed", footer=_failed(story.failed, ""), justify="right", no_wrap=True)
         for step in story.steps:
             if step.phase != DONE:
@@ -197,7 +202,8 @@ class Live(View):
             cells += [_stack(tally, 16 if self._width() >= 90 else 10)] if is_wide else []
             cells += shares
             cells += [f"{len(tally.replicas)}"] if is_wide else []
-            cells += [f"{step.change.requests + tally.requests:,}", _failed(step.failed, "")]
+            cells += [] if is_narrow else [f"{step.change.requests + tally.requests:,}"]
+            cells.append(_failed(step.failed, ""))
             table.add_row(*cells)
         return table
 

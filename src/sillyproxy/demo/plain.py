@@ -105,7 +105,9 @@ def total_line(story: Story) -> str:
 def keeping_lines(story: Story) -> list[str]:
     """Return where what serves."""
     lines = ["serving on, Ctrl-C stops everything:"]
-    lines += [f"  proxy http://{proxy.address}/ admin http://{proxy.admin}/" for proxy in story.proxies]
+    lines += [
+        f"  proxy http://{proxy.address}/ metrics http://{proxy.admin}/metrics" for proxy in story.proxies
+    ]
     for backends in story.backends.values():
         lines += [f"  {backend.name:5} http://{backend.address}/" for backend in backends]
     return lines
