@@ -269,3 +269,57 @@ def test_switch_that_nobody_asked_for_is_502(edge: Edge) -> None:
         [b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", CLOSE],
     )
     assert reply.status == 502
+
+
+def test_body_that_was_never_sent_does_not_swallow_the_next_request(edge: Edge) -> None:
+    """
+    After a refusal in place of 100 the backend still waits for the body: nobody's request may become it.
+    """
+    refusal = b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n"
+    assert edge.ask(EXPECT, [refusal]).status == 417
+    for i in range(3):
+        reply = edge.ask(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % i)
+        assert (reply.status, [r.target for r in edge.received]) == (200, [b"/%d" % i])
+
+
+def test_refusal_before_the_body_says_whether_the_connection_goes_on(edge: Edge) -> None:
+    """
+    RFC 9110, 10.1.1: the proxy closes, or reads the body that was announced; it never takes it for a request.
+    """
+    edge.origin.restart([b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n"])
+    client = edge.connect()
+    body = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    client.send(EXPECT.replace(b"Length: 5", b"Length: %d" % len(body)))
+    reply = client.read_reply()
+    assert reply.status == 417
+    edge.origin.restart(OK)
+    client.send(body)
+    if b"close" in reply.list("connection"):
+        assert client.wait_end() in ("closed", "reset")
+    else:
+        client.send(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.read_reply()
+    assert b"/smuggled" not in [request.target for request in edge.received]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        case("9110-10.1.1 a word before", b"Expect: y 100-continue\r\n"),
+        case("9110-10.1.1 a list", b"Expect: 100-continue, x\r\n"),
+        case("9110-10.1.1 twice", b"Expect: 100-continue\r\nExpect: 100-continue\r\n"),
+        case("9110-10.1.1 a parameter", b"Expect: 100-continue;q=1\r\n"),
+        case("9110-10.1.1 empty", b"Expect:\r\n"),
+        case("9110-10.1.1 nominated", b"Connection: Expect\r\nExpect: 100-continue\r\n"),
+    ],
+)
+def test_odd_expectation_does_not_move_the_body(edge: Edge, fields: bytes) -> None:
+    """
+    However an expectation is written, the body is the body and the next request the next.
+    """
+    edge.origin.restart([CONTINUE, READ, OK])
+    client = edge.connect()
+    client.send(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n" + fields + b"\r\nhello")
+    reply = client.read_reply()
+    assert reply.status in (200, 400, 417), reply
+    assert [r.body for r in edge.received] == ([b"hello"] if reply.status == 200 else [])

@@ -374,3 +374,15 @@ def test_request_that_comes_a_byte_at_a_time_is_understood(edge: Edge) -> None:
     client.send_slowly(b"\r\nPOST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
     assert client.read_reply().status == 200
     assert edge.origin.wait().body == b"hello"
+
+
+@pytest.mark.parametrize("count", [case("9112-2.2 two", 2), case("9112-2.2 a hundred thousand", 100_000)])
+def test_many_empty_lines_are_skipped_or_refused(edge: Edge, count: int) -> None:
+    """
+    RFC 9112, 2.2 asks for patience with one; more may be refused, and none is a request.
+    """
+    edge.origin.restart(OK)
+    client = edge.connect()
+    client.send(b"\r\n" * count + b"GET /a HTTP/1.1\r\n" + HOST)
+    assert client.read_reply().status in (200, 400, 408, 431)
+    assert [request.target for request in edge.received] in ([], [b"/a"])

@@ -203,3 +203,82 @@ def test_slow_backend_stops_the_client(edge: Edge) -> None:
     thread.join(60)
     assert client.read_reply().status == 200
     assert (sent[0], got[0]) == (LARGE, LARGE)
+
+
+class Flood:
+    """Sends the same bytes again and again; `stop` before the socket is closed, or the close would wait."""
+
+    def __init__(self, sock: socket.socket, data: bytes) -> None:
+        self.sent = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(sock, data), daemon=True)
+        self._thread.start()
+
+    def _run(self, sock: socket.socket, data: bytes) -> None:
+        sock.settimeout(0.1)
+        at = 0
+        while self.sent < LARGE and not self._over.is_set():
+            try:
+                count = sock.send(data[at:])
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            self.sent += count
+            at = (at + count) % len(data)
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._over.set()
+        self._thread.join(10)
+
+
+def test_pipelining_client_waits_for_its_answers(edge: Edge) -> None:
+    """
+    Requests behind one that takes long wait with the client, not in the proxy's memory.
+    """
+    go_on = threading.Event()
+    edge.origin.restart([lambda _: go_on.wait(60), OK])
+    client = edge.connect()
+    before = edge.proxy.measure_memory()
+    flood = Flood(client.sock, GET * 2000)
+    assert wait_stalled(lambda: flood.sent) < HELD
+    assert edge.proxy.measure_memory() - before < GROWTH
+    flood.stop()
+    client.reset()
+    assert wait_for(lambda: bool(edge.received))
+    time.sleep(0.1)
+    go_on.set()
+
+
+@pytest.mark.parametrize("from_backend", [case("9110-7.8 down", True), case("9110-7.8 up", False)])
+def test_slow_end_of_a_tunnel_stops_the_other(edge: Edge, from_backend: bool) -> None:
+    """
+    A tunnel holds no more than a body does.
+    """
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    over = threading.Event()
+    floods: list[Flood] = []
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(switch)
+        if from_backend:
+            floods.append(Flood(exchange.stream.sock, b"x" * 65536))
+        over.wait(60)
+        for flood in floods:
+            flood.stop()
+        exchange.reset()
+
+    edge.origin.restart(script)
+    client = edge.connect(receive_buffer=65536)
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+    assert client.read_reply().status == 101
+    before = edge.proxy.measure_memory()
+    if not from_backend:
+        floods.append(Flood(client.sock, b"x" * 65536))
+    assert wait_for(lambda: bool(floods))
+    assert wait_stalled(lambda: floods[0].sent) < HELD
+    assert edge.proxy.measure_memory() - before < GROWTH
+    floods[0].stop()
+    client.reset()
+    over.set()
