@@ -165,6 +165,24 @@ def test_what_a_client_can_make_us_hold_is_bounded(data: bytes) -> None:
         Chunked().feed(data)
 
 
+@pytest.mark.parametrize(
+    ("longest", "good"),
+    [
+        (b"%b;%b" % (b"0" * 14 + b"1", b"a" * (MAX_LINE_BYTES - 1)) + b"\r\nx\r\n0\r\n\r\n", True),
+        (b"%b;%b" % (b"0" * 14 + b"1", b"a" * MAX_LINE_BYTES) + b"\r\nx\r\n0\r\n\r\n", False),
+        (b"0\r\nX:" + b"y" * (MAX_TRAILER_BYTES - 2) + b"\r\n\r\n", True),
+        (b"0\r\nX:" + b"y" * (MAX_TRAILER_BYTES - 1) + b"\r\n\r\n", False),
+    ],
+    ids=["extension", "extension too long", "trailers", "trailers too long"],
+)
+def test_limits_do_not_depend_on_how_a_body_is_cut_up(longest: bytes, good: bool) -> None:
+    """
+    What is just small enough to be accepted whole is accepted byte by byte too.
+    """
+    assert follow([longest])[4] is not good
+    assert follow([longest[at : at + 1] for at in range(len(longest))])[4] is not good
+
+
 @pytest.mark.parametrize("size", [b"f" * 15, b"1000000000000", b"0" * 15])
 def test_sizes_below_two_to_the_sixtieth_are_read(size: bytes) -> None:
     """

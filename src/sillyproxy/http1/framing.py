@@ -153,7 +153,8 @@ class Chunked:
     def _check_partial_line(data: bytes, at: int) -> None:
         """Let an incomplete size line wait, unless it can no longer become a good one."""
         partial = data[at:]
-        if b"\n" in partial or len(partial) > MAX_LINE_BYTES:
+        # The limit is the extensions': up to 15 digits come before them, and CR behind.
+        if b"\n" in partial or len(partial) > MAX_LINE_BYTES + 16:
             raise ChunkError("malformed chunk size")
         digits = partial[:16].rstrip(b"\r").partition(b";")[0].rstrip(b" \t")
         if digits.strip(b"0123456789abcdefABCDEF") or len(digits) > 15 or (partial and not digits):
@@ -170,7 +171,7 @@ class Chunked:
         end = data.find(b"\r\n\r\n", at)
         if end < 0:
             tail = data[at:]
-            if len(tail) > MAX_TRAILER_BYTES or b"\n" in tail.replace(b"\r\n", b""):
+            if len(tail) > MAX_TRAILER_BYTES + 3 or b"\n" in tail.replace(b"\r\n", b""):
                 raise ChunkError("malformed or too large trailer section")
             return -1
         if end - at > MAX_TRAILER_BYTES or not FIELDS.fullmatch(b"\r\n" + data[at:end]):
