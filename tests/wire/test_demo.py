@@ -189,19 +189,23 @@ def test_kept_demo_serves_until_ctrl_c(start: Callable[..., Demo]) -> None:
     assert demo.running() == {}
 
 
-def test_demo_whose_backend_dies_says_which(start: Callable[..., Demo]) -> None:
+@pytest.mark.parametrize(
+    ("what", "name"), [("myapp.py", r"v1-\d"), ("serve", r"proxy \d of step \d")], ids=["backend", "proxy"]
+)
+def test_demo_whose_process_dies_says_which(what: str, name: str, start: Callable[..., Demo]) -> None:
     """
-    A backend that dies is no part of the story: the demo ends with 1, names it, and cleans up.
+    A process that dies is no part of the story: the demo ends with 1, names it, and cleans up.
     """
     demo = start()
     demo.read_until(r"^step 1/5")
-    backend = next(pid for pid, command in demo.others().items() if "myapp.py" in command)
+    children = Path(f"/proc/{demo.process.pid}/task/{demo.process.pid}/children").read_text().split()
+    victim = next(pid for pid in map(int, children) if what in demo.others().get(pid, ""))
 
-    os.kill(backend, signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
 
     status, _, err = demo.finish()
     assert status == 1
-    assert re.fullmatch(r"sillyproxy demo: v1-1 died \(SIGKILL\).*\n", err), err
+    assert re.fullmatch(rf"sillyproxy demo: {name} (died \(SIGKILL\)|did not start).*\n", err), err
     wait_until(lambda: not demo.running(), "the end of every process")
 
 

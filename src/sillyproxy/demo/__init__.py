@@ -68,7 +68,7 @@ class _Demo:
             problems = self._story.problems()
         except asyncio.CancelledError:
             if self._signal:
-                return 0 if self._kept and not self._story.problems() else 128 + self._signal
+                return 0 if self._kept else 128 + self._signal
             problems = [self._processes.trouble]
         except DemoFailed as error:
             problems = [str(error)]
@@ -86,7 +86,7 @@ class _Demo:
                 finally:
                     ticking.cancel()
             view.summary()
-            if self._keep:
+            if self._keep and not self._story.problems():
                 self._kept = True
                 view.keeping()
                 await asyncio.Event().wait()

@@ -135,9 +135,13 @@ class Load:
         for number in range(CLIENTS):
             self._clients.append(asyncio.create_task(self._be_client(number)))
 
-    async def stop(self) -> None:
-        """Let every client finish its request, and send no other."""
+    def finish(self) -> None:
+        """Let the clients send no other request."""
         self._is_over = True
+
+    async def stop(self) -> None:
+        """End every client; one that waits for an answer soon waits no longer."""
+        self.finish()
         if self._clients:
             _, late = await asyncio.wait(self._clients, timeout=STOP_TIMEOUT_S)
             for client in late:

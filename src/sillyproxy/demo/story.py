@@ -53,6 +53,16 @@ class Step:
         """Failed requests of the whole step."""
         return self.change.failed + self.tally.failed
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether enough was asked."""
+        return self.tally.requests >= self.wanted
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was asked has come to an end."""
+        return self.change.is_settled and self.tally.is_settled
+
     def problems(self) -> list[str]:
         """Return what was not as it should be."""
         tally, found = self.tally, []
@@ -172,12 +182,12 @@ class Story:
             self.load.tally = step.tally
             step.phase = COUNTING
             step.doing = "counting"
-            await self._count(step)
+            await self._wait(step, lambda: self.step.is_counted)
             if step is self.steps[-1]:
-                await self.load.stop()
+                self.load.finish()
             else:
                 self.load.tally = self.steps[step.number].change
-            await self._settle(step)
+            await self._wait(step, lambda: self.step.is_settled)
             step.phase = DONE
             self.seconds = time.monotonic() - self.started
             step_done(step)
@@ -254,19 +264,13 @@ class Story:
         for old in leaving:
             await self._processes.replaced(old)
 
-    async def _count(self, step: Step) -> None:
+    async def _wait(self, step: Step, is_true: Callable[[], bool]) -> None:
         try:
             async with asyncio.timeout(COUNT_TIMEOUT_S):
-                while step.tally.requests < step.wanted:
+                while not is_true():
                     await asyncio.sleep(GLANCE_S)
         except TimeoutError:
             raise DemoFailed(
                 f"step {step.number}, {step.title}: {step.tally.requests:,} of {step.wanted:,} requests"
                 f" were answered within {COUNT_TIMEOUT_S:.0f} s"
             ) from None
-
-    @staticmethod
-    async def _settle(step: Step) -> None:
-        """Wait for the answers to what was sent in this step; the clients' own patience ends it."""
-        while not (step.change.is_settled and step.tally.is_settled):
-            await asyncio.sleep(GLANCE_S)
