@@ -55,11 +55,11 @@ def describe(counts: Counter[tuple[str, str]]) -> str:
     rules |= {f"stricter: {s.name}": s.rule for s in STRICTER}
     kinds = ("request", "chunked", "response")
     outcomes = ["both accept", "both refuse", "both wait", "refused before its end", *rules, "UNEXPLAINED"]
-    lines = [f"{'outcome':66} {'requests':>9} {'chunked':>9} {'responses':>9}"]
+    lines = [f"{'outcome':70} {'requests':>9} {'chunked':>9} {'responses':>9}"]
     for outcome in outcomes:
         row = [counts[kind, outcome] for kind in kinds]
         if any(row) or outcome == "UNEXPLAINED":
-            lines.append(f"{outcome:66} {row[0]:9} {row[1]:9} {row[2]:9}")
+            lines.append(f"{outcome:70} {row[0]:9} {row[1]:9} {row[2]:9}")
             if outcome in rules:
                 lines.append(f"    {rules[outcome]}")
     return "\n".join(lines)

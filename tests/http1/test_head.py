@@ -280,4 +280,4 @@ def test_a_list_is_read_with_all_its_blanks(value: bytes, options: list[bytes]) 
     """
     Members of a list come in any case, with blanks and empty ones between.
     """
-    assert read_options(value) == options
+    assert list(read_options(value)) == options
