@@ -1,11 +1,9 @@
 """
 What a head becomes for the next hop.
 
-The same heads come again and again: a browser repeats its fields with every request, a
-service its whole head, a backend its answer. Reading a head is a pure function of its
-bytes, so the result, a *plan*, is remembered by them: a repeated head costs one hash
-and one comparison instead of two regular expressions, and can never be read another
-way than the first time. The memory is bounded and forgets what is not used.
+A *plan* is all that a head decides: how the message is framed, what becomes of the
+connection, and the bytes that go on. Plans are made from a head's bytes and nothing
+else, and remembered by them (`memory`).
 
 RFC 9110, 7.6: fields that concern one connection alone go no further; Via is added.
 """
@@ -13,13 +11,14 @@ RFC 9110, 7.6: fields that concern one connection alone go no further; Via is ad
 from __future__ import annotations
 
 import re
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from sillyproxy import errors
 from sillyproxy.errors import BadRequest, BadResponse
 from sillyproxy.http1.framing import CHUNKED, UNTIL_CLOSE
-from sillyproxy.http1.grammar import FIELDS, STATUS_LINE
+from sillyproxy.http1.grammar import STATUS_LINE
 from sillyproxy.http1.head import is_host, read_options, read_request_body, read_response_body
+from sillyproxy.http1.memory import FieldLines, Plans
 
 # Connection cannot take away what a message needs to be understood (framing, Host); what
 # else stands here is handled by itself.
@@ -27,12 +26,6 @@ _NOT_NOMINATED: Final = frozenset(
     b"close keep-alive upgrade te connection proxy-connection transfer-encoding content-length host "
     b"http2-settings".split()
 )
-
-# Keys and what is remembered, both generations together, for requests and responses each.
-MEMORY_BYTES: Final = 2 * 1024 * 1024
-_MAX_KEY_BYTES: Final = 8192
-_OVERHEAD_BYTES: Final = 500
-
 
 _BOTH_WAYS: Final = (
     "connection",
@@ -49,31 +42,10 @@ _REQUEST_NAMES: Final = (
     "expect",
     "http2-settings",
     "forwarded",
-    "x-forwarded-[^:]++",
+    "x-forwarded-*",
     "x-request-id",
 )
 _RESPONSE_NAMES: Final = (*_BOTH_WAYS, "date")
-
-
-def _find_fields(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """
-    Return the pattern that finds the lines of these fields; its groups are name and value.
-
-    Each name is a letter as it is and a pattern behind it.
-
-    Grouped by their first letter: the engine tries alternatives one by one, and most lines
-    begin with none of them. A third quicker over a browser's head than a plain list.
-    """
-    by_letter: dict[str, list[str]] = {}
-    for name in names:
-        by_letter.setdefault(name[0], []).append(name[1:])
-    letters = re.escape("".join(by_letter))
-    alternatives = "|".join(f"{re.escape(letter)}(?:{'|'.join(rest)})" for letter, rest in by_letter.items())
-    pattern = rf"\r\n((?=[{letters}{letters.upper()}])(?i:{alternatives})):[ \t]*+([^\r]*+)"
-    return re.compile(pattern.encode())
-
-
-_RESPONSE_SPECIAL: Final = _find_fields(_RESPONSE_NAMES)
 
 
 class RequestPlan:
@@ -134,36 +106,6 @@ class ResponsePlan:
         self.upgrade = b""
 
 
-Plan = TypeVar("Plan")
-
-
-class _Memory(Generic[Plan]):
-    """Two generations: what is asked for moves to the young one; when that is full, the old one goes."""
-
-    __slots__ = ("_bytes", "_old", "young")
-
-    def __init__(self) -> None:
-        self.young: dict[bytes, Plan] = {}
-        self._old: dict[bytes, Plan] = {}
-        self._bytes = 0
-
-    def recall(self, key: bytes) -> Plan | None:
-        plan = self._old.get(key)
-        if plan is not None:
-            self.keep(key, plan)
-        return plan
-
-    def keep(self, key: bytes, plan: Plan) -> None:
-        if len(key) > _MAX_KEY_BYTES:
-            return
-        self._bytes += 2 * len(key) + _OVERHEAD_BYTES
-        if self._bytes > MEMORY_BYTES // 2:
-            self._old = self.young
-            self.young = {}
-            self._bytes = 0
-        self.young[key] = plan
-
-
 class RequestPlans:
     """
     Plans for the requests of one kind of client.
@@ -173,41 +115,30 @@ class RequestPlans:
     """
 
     def __init__(self, color_header: str, *, trusted: bool, minor: int) -> None:
-        self._memory: _Memory[RequestPlan] = _Memory()
         self._trusted = trusted
         self._minor = minor
-        self._color = color_header.lower().encode()
-        color = color_header.lower()
-        self._special = _find_fields((*_REQUEST_NAMES, color[0] + re.escape(color[1:])))
+        self._lines = FieldLines([*_REQUEST_NAMES, color_header.lower()])
+        self._kept = frozenset(
+            (b"content-length", b"x-request-id", b"expect") if minor else (b"content-length", b"x-request-id")
+        )
+        self.get: Final = Plans(self._make).get
 
-    def get(self, block: bytes) -> RequestPlan:
+    def _make(self, block: bytes) -> RequestPlan:
         """
-        Return the plan for a field section (its lines begin with CRLF, none ends it).
+        Make the plan for a field section (its lines begin with CRLF, none ends it).
 
         Raises BadRequest, saying why.
         """
-        memory = self._memory
-        plan = memory.young.get(block)
-        if plan is None:
-            plan = memory.recall(block)
-            if plan is None:
-                plan = self._make(block)
-                memory.keep(block, plan)
-        return plan
-
-    def _make(self, block: bytes) -> RequestPlan:
-        if FIELDS.fullmatch(block) is None:
+        lines = block.split(b"\r\n")
+        if lines.pop(0):
             raise BadRequest(errors.BAD_FIELD)
-        kept: list[bytes] = []
+        try:
+            special = self._lines.find(lines)
+        except ValueError:
+            raise BadRequest(errors.BAD_FIELD) from None
         seen: dict[bytes, bytes] = {}
-        trusted_lines: list[bytes] = []
-        at = 0
-        for match in self._special.finditer(block):
-            name = match[1].lower()
-            value = match[2].rstrip(b" \t")
-            start, end = match.span()
-            kept.append(block[at:start])
-            at = end
+        dropped = set()
+        for line, name, value in special:
             if name in seen:
                 if name == b"host":
                     raise BadRequest(errors.BAD_HOST)
@@ -215,79 +146,88 @@ class RequestPlans:
                     raise BadRequest(errors.BAD_LENGTH)
                 value = seen[name] + b", " + value
             seen[name] = value
-            if name in (b"content-length", b"x-request-id") or (name == b"expect" and self._minor):
-                kept.append(block[start:end])
-            elif name.startswith(b"x-forwarded-") and self._trusted:
-                trusted_lines.append(name)
-        kept.append(block[at:])
-        fields = b"".join(kept)
+            if name not in self._kept:
+                dropped.add(line)
+        if dropped:
+            lines = [line for line in lines if line not in dropped]
 
         plan = RequestPlan()
-        get = seen.get
-        host = get(b"host")
+        host = seen.get(b"host")
         if host is None:
             if self._minor:
                 raise BadRequest(errors.BAD_HOST)  # RFC 9112, 3.2
         elif not is_host(host):
             raise BadRequest(errors.BAD_HOST)
-        plan.body = read_request_body(get(b"content-length"), get(b"transfer-encoding"), self._minor)
-        options = read_options(get(b"connection", b""))
-        if b"close" in options:
-            plan.close = True
-        elif not self._minor:
-            plan.close = b"keep-alive" not in options
-        nominated = [option for option in options if option not in _NOT_NOMINATED]
-        if nominated:
-            fields = _drop(fields, nominated)
+        if b"content-length" in seen or b"transfer-encoding" in seen:
+            length, coding = seen.get(b"content-length"), seen.get(b"transfer-encoding")
+            plan.body = read_request_body(length, coding, self._minor)
+        plan.close = not self._minor
+        plan.request_id = seen.get(b"x-request-id", b"")
+        tail = [b"", *lines]
+        if b"connection" in seen or b"te" in seen:
+            self._read_connection(plan, seen, tail)
         if self._minor and b"expect" in seen:
             plan.expects = seen[b"expect"].lower() == b"100-continue"
-        plan.request_id = get(b"x-request-id", b"")
+        if plan.body == CHUNKED:
+            tail.append(b"Transfer-Encoding: chunked")
+        # RFC 9110, 7.6.3: a line more is the same list; Via's version is the one received.
+        tail.append(b"Via: 1.1 sillyproxy" if self._minor else b"Via: 1.0 sillyproxy")
+        if self._trusted:
+            self._believe(plan, seen, tail)
+        plan.hostless = host is None
+        plan.common = not (self._trusted or plan.hostless)
+        plan.without_host = without_host = b"\r\n".join(tail)
+        if host:
+            forwarded_host = host if not self._trusted else seen.get(b"x-forwarded-host") or host
+            plan.forward = b"\r\nHost: %b%b\r\nX-Forwarded-Host: %b" % (host, without_host, forwarded_host)
+        else:
+            plan.forward = without_host if host is None else b"\r\nHost: " + without_host
+        return plan
 
-        tail = [fields]
-        connection = []
-        if b"trailers" in read_options(get(b"te", b"")):
-            tail.append(b"\r\nTE: trailers")
-            connection.append(b"TE")
+    def _read_connection(self, plan: RequestPlan, seen: dict[bytes, bytes], lines: list[bytes]) -> None:
+        """Do what Connection, Upgrade and TE ask for; `lines` go on."""
+        options = read_options(seen.get(b"connection", b""))
+        if b"close" in options:
+            plan.close = True
+        elif b"keep-alive" in options:
+            plan.close = False
+        nominated = [option for option in options if option not in _NOT_NOMINATED]
+        if nominated:
+            lines[1:] = _drop(lines[1:], nominated)
+            if b"x-request-id" in nominated:
+                plan.request_id = b""
+        ours = []
+        if b"te" in seen and b"trailers" in read_options(seen[b"te"]):
+            lines.append(b"TE: trailers")
+            ours.append(b"TE")
         if self._minor and b"upgrade" in options and b"upgrade" in seen:
             # To switch to HTTP/2 in clear text would open a tunnel past every rule here (RFC 9113, 3.1).
             protocols = [p for part in seen[b"upgrade"].split(b",") if (p := part.strip(b" \t"))]
             plan.upgrade = b", ".join(p for p in protocols if p.lower() not in (b"h2c", b"h2"))
             if plan.upgrade:
-                tail.append(b"\r\nUpgrade: " + plan.upgrade)
-                connection.append(b"Upgrade")
-        if connection:
-            tail.append(b"\r\nConnection: " + b", ".join(connection))
-        if plan.body == CHUNKED:
-            tail.append(b"\r\nTransfer-Encoding: chunked")
-        # RFC 9110, 7.6.3: a line more is the same list; Via's version is the one received.
-        tail.append(b"\r\nVia: 1.%d sillyproxy" % self._minor)
-        if self._trusted:
-            plan.chain = (
-                get(b"x-forwarded-for", b""),
-                get(b"x-forwarded-proto", b""),
-                get(b"forwarded", b""),
-            )
-            tail.extend(
-                b"\r\n%b: %b" % (name.title(), seen[name])
-                for name in dict.fromkeys(trusted_lines)
-                if name not in (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
-            )
-        plan.hostless = host is None
-        plan.common = plan.chain is None and host is not None
-        plan.without_host = b"".join(tail)
-        host_line = b"" if host is None else b"\r\nHost: " + host
-        forwarded_host = get(b"x-forwarded-host", b"") if self._trusted else b""
-        plan.forward = host_line + plan.without_host + _forwarded_host_line(forwarded_host or host)
-        return plan
+                lines.append(b"Upgrade: " + plan.upgrade)
+                ours.append(b"Upgrade")
+        if ours:
+            lines.append(b"Connection: " + b", ".join(ours))
 
-
-def _forwarded_host_line(host: bytes | None) -> bytes:
-    return b"\r\nX-Forwarded-Host: " + host if host else b""
+    @staticmethod
+    def _believe(plan: RequestPlan, seen: dict[bytes, bytes], lines: list[bytes]) -> None:
+        """Note what a trusted proxy says of its client; `lines` go on."""
+        plan.chain = (
+            seen.get(b"x-forwarded-for", b""),
+            seen.get(b"x-forwarded-proto", b""),
+            seen.get(b"forwarded", b""),
+        )
+        lines.extend(
+            b"%b: %b" % (name.title(), value)
+            for name, value in seen.items()
+            if name.startswith(b"x-forwarded-") and name[12:] not in (b"for", b"proto", b"host")
+        )
 
 
 def replace_host(plan: RequestPlan, authority: bytes) -> bytes:
     """Return the fields with the Host that an absolute-form target names (RFC 9112, 3.2.2)."""
-    return b"\r\nHost: " + authority + plan.without_host + _forwarded_host_line(authority)
+    return b"\r\nHost: %b%b\r\nX-Forwarded-Host: %b" % (authority, plan.without_host, authority)
 
 
 _MAX_FORWARDS: Final = re.compile(rb"(\r\n(?i:max-forwards):[ \t]*+)([0-9]{1,9})(?=[ \t]*+(?:\r\n|\Z))")
@@ -323,74 +263,63 @@ def chain_fields(chain: tuple[bytes, bytes, bytes], ip: str) -> bytes:
     return lines
 
 
-def _drop(fields: bytes, names: list[bytes]) -> bytes:
-    """Return the fields without those named by Connection (RFC 9110, 7.6.1)."""
-    dropped = frozenset(names)
-    return b"".join(
-        b"\r\n" + line for line in fields.split(b"\r\n")[1:] if line.partition(b":")[0].lower() not in dropped
-    )
+def _drop(lines: list[bytes], names: list[bytes]) -> list[bytes]:
+    """Return the lines without those of fields named by Connection (RFC 9110, 7.6.1)."""
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
 class ResponsePlans:
-    """Plans for the responses of upstreams."""
+    """Plans for the responses of upstreams. `get` takes a head without the empty line at its end."""
 
     def __init__(self) -> None:
-        self._memory: _Memory[ResponsePlan] = _Memory()
-
-    def get(self, head: bytes) -> ResponsePlan:
-        """Return the plan for a response head (without the empty line at its end). Raises BadResponse."""
-        memory = self._memory
-        plan = memory.young.get(head)
-        if plan is None:
-            plan = memory.recall(head)
-            if plan is None:
-                plan = self._make(head)
-                memory.keep(head, plan)
-        return plan
+        self._lines = FieldLines([*_RESPONSE_NAMES])
+        self.get: Final = Plans(self._make).get
 
     def _make(self, head: bytes) -> ResponsePlan:
-        line = STATUS_LINE.match(head)
-        if line is None or FIELDS.fullmatch(head, line.end()) is None:
+        """Make the plan for a response head. Raises BadResponse."""
+        lines = head.split(b"\r\n")
+        status_line = STATUS_LINE.fullmatch(lines.pop(0))
+        if status_line is None:
             raise BadResponse(errors.BAD_RESPONSE)
-        minor = 0 if line[1] == b"0" else 1
+        try:
+            special = self._lines.find(lines)
+        except ValueError:
+            raise BadResponse(errors.BAD_RESPONSE) from None
+        digit, code, phrase = status_line.groups()
+        minor = 0 if digit == b"0" else 1
         plan = ResponsePlan()
-        plan.status = status = int(line[2])
-        kept = [b"HTTP/1.1 %b %b" % (line[2], line[3] or b"")]
-        seen: dict[bytes, bytes] = {}
+        plan.status = status = int(code)
         bodiless = status < 200 or status == 204
-        at = line.end()
-        for match in _RESPONSE_SPECIAL.finditer(head, at):
-            name = match[1].lower()
-            value = match[2].rstrip(b" \t")
-            start, end = match.span()
-            kept.append(head[at:start])
-            at = end
+        seen: dict[bytes, bytes] = {}
+        dropped = set()
+        for line, name, value in special:
             if name in seen:
                 if name == b"content-length":
                     raise BadResponse(errors.BAD_RESPONSE)
                 value = seen[name] + b", " + value
             seen[name] = value
             # RFC 9110, 8.6: no Content-Length in 1xx and 204.
-            if name == b"date" or (name == b"content-length" and not bodiless):
-                kept.append(head[start:end])
-        kept.append(head[at:])
-        fields = b"".join(kept)
+            if name != b"date" and (name != b"content-length" or bodiless):
+                dropped.add(line)
+        if dropped:
+            lines = [line for line in lines if line not in dropped]
         length, coding = seen.get(b"content-length"), seen.get(b"transfer-encoding")
         plan.body = read_response_body(length, coding, minor, otherwise=UNTIL_CLOSE)
-        options = read_options(seen.get(b"connection", b""))
-        plan.reusable = b"close" not in options and (minor == 1 or b"keep-alive" in options)
+        plan.reusable = minor == 1
         plan.dated = b"date" in seen
-        nominated = [option for option in options if option not in _NOT_NOMINATED and option != b"date"]
-        if nominated:
-            end = fields.find(b"\r\n")
-            fields = fields[:end] + _drop(fields[end:], nominated) if end >= 0 else fields
+        if b"connection" in seen:
+            options = read_options(seen[b"connection"])
+            plan.reusable = b"close" not in options and (minor == 1 or b"keep-alive" in options)
+            nominated = [option for option in options if option not in _NOT_NOMINATED and option != b"date"]
+            if nominated:
+                lines = _drop(lines, nominated)
         if plan.body == CHUNKED and not bodiless:
-            fields += b"\r\nTransfer-Encoding: chunked"
+            lines.append(b"Transfer-Encoding: chunked")
         if b"upgrade" in seen and status in (101, 426):
             # RFC 9110, 15.2.2 and 15.5.22: these two are about Upgrade.
             plan.upgrade = seen[b"upgrade"]
-            fields += b"\r\nConnection: Upgrade\r\nUpgrade: " + plan.upgrade
-        plan.forward = fields
+            lines += (b"Connection: Upgrade", b"Upgrade: " + plan.upgrade)
+        plan.forward = b"\r\n".join((b"HTTP/1.1 %b %b" % (code, phrase or b""), *lines))
         return plan
 
 

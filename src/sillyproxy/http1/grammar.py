@@ -37,6 +37,9 @@ STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: (" + VAL
 # space before the colon, no bare CR or LF, no NUL or other control character.
 FIELDS: Final = re.compile(rb"(?:\r\n" + TCHAR + rb"++:" + VALUE + rb")*+")
 
+# One of its lines: name and value, the white space around which is still on it.
+FIELD: Final = re.compile(rb"(" + TCHAR + rb"++):(" + VALUE + rb")")
+
 # RFC 3986, 3.2.2 and 3.2.3, without user information (RFC 9110, 4.2.4).
 _REG_NAME: Final = rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*+"
 _IP_LITERAL: Final = rb"\[(?:[0-9A-Fa-f:.]{2,45}+|[vV][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++)\]"

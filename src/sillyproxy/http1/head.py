@@ -11,6 +11,7 @@ Functions return facts; what becomes of them is decided in `forward`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final, NamedTuple
 
@@ -24,6 +25,9 @@ from sillyproxy.http1.grammar import ABSOLUTE_TARGET, ANY_LINE, HOST, LENGTH, TO
 _CODINGS: Final = frozenset(
     (b"chunked", b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip", b"identity")
 )
+
+# The few values that Host and Connection have come again and again; longer ones are not kept.
+_MAX_REMEMBERED: Final = 1024
 
 
 class RequestLine(NamedTuple):
@@ -97,6 +101,11 @@ def is_host(value: bytes) -> bool:
     >>> is_host(b"[::1::2]:80")
     False
     """
+    return len(value) < _MAX_REMEMBERED and _is_host(value)
+
+
+@lru_cache(512)
+def _is_host(value: bytes) -> bool:
     match = HOST.fullmatch(value)
     if match is None or (match[1] and int(match[1]) > 65535):
         return False
@@ -113,14 +122,19 @@ def read_length(value: bytes) -> int | None:
     return int(value) if LENGTH.fullmatch(value) else None
 
 
-def read_options(value: bytes) -> list[bytes]:
+def read_options(value: bytes) -> tuple[bytes, ...]:
     """
     Return a list field's members in lower case (RFC 9110, 5.6.1), as in Connection or TE.
 
     >>> read_options(b"Keep-Alive, ,Foo")
-    [b'keep-alive', b'foo']
+    (b'keep-alive', b'foo')
     """
-    return [option for part in value.lower().split(b",") if (option := part.strip(b" \t"))]
+    return _read_options(value) if len(value) < _MAX_REMEMBERED else _read_options.__wrapped__(value)
+
+
+@lru_cache(512)
+def _read_options(value: bytes) -> tuple[bytes, ...]:
+    return tuple(option for part in value.lower().split(b",") if (option := part.strip(b" \t")))
 
 
 def check_request_coding(value: bytes) -> None:
@@ -131,13 +145,13 @@ def check_request_coding(value: bytes) -> None:
     there twice, the body's end cannot be known: 400.
     """
     codings = read_options(value)
-    if codings == [b"chunked"] and value.lower() == b"chunked":
+    if codings == (b"chunked",) and value.lower() == b"chunked":
         return
     if not codings or any(TOKEN.fullmatch(coding) is None for coding in codings):
         raise BadRequest(errors.BAD_CODING)
     if codings.count(b"chunked") > 1 or (b"chunked" in codings and codings[-1] != b"chunked"):
         raise BadRequest(errors.BAD_CODING)
-    if codings == [b"chunked"]:
+    if codings == (b"chunked",):
         raise BadRequest(errors.BAD_CODING)  # ", chunked": an empty member hides the coding from some
     if b"chunked" not in codings and all(coding in _CODINGS for coding in codings):
         raise BadRequest(errors.BAD_CODING)

@@ -72,6 +72,9 @@ PER_OCTAVE: Final = 16
 FIRST_EXPONENT: Final = 16  # 2**16 ns = 65.5 µs: everything below is in bucket 0
 OCTAVES: Final = 21  # to 2**37 ns = 137 s: everything above is in the last bucket
 BUCKETS: Final = PER_OCTAVE * OCTAVES
+_FIRST_NS: Final = 1 << FIRST_EXPONENT
+_LAST_NS: Final = 1 << (FIRST_EXPONENT + OCTAVES)
+_BUCKET_ZERO: Final = ((FIRST_EXPONENT + 1) << 4) + 16
 
 WORKER_SIZE: Final = 32
 ROW_HEAD: Final = 24
@@ -94,12 +97,12 @@ def bucket_of(duration_ns: int) -> int:
     >>> bucket_of(0), bucket_of(65_536), bucket_of(131_072), bucket_of(10**15)
     (0, 0, 16, 335)
     """
-    exponent = duration_ns.bit_length() - 1
-    if exponent < FIRST_EXPONENT:
+    if duration_ns < _FIRST_NS:
         return 0
-    if exponent >= FIRST_EXPONENT + OCTAVES:
+    if duration_ns >= _LAST_NS:
         return BUCKETS - 1
-    return (exponent - FIRST_EXPONENT) * PER_OCTAVE + (duration_ns >> (exponent - 4)) - 16
+    exponent = duration_ns.bit_length()
+    return (exponent << 4) + (duration_ns >> (exponent - 5)) - _BUCKET_ZERO
 
 
 def bucket_limit_ns(bucket: int) -> int:

@@ -45,6 +45,14 @@ ANSWERING: Final = 3  # the response's body is on its way
 FLUSHING: Final = 4  # all of the response is here, not all of it with the client
 TUNNELLING: Final = 5
 
+# The counts of every exchange as plain numbers: looking up an enumeration's member costs
+# 0.2 µs, six times a request.
+_ACCEPTED: Final = int(Worker.ACCEPTED)
+_ANSWERED: Final = int(Worker.ANSWERED)
+_DURATION_NS: Final = int(Row.DURATION_NS)
+_BYTES_IN: Final = int(Row.BYTES_IN)
+_BYTES_OUT: Final = int(Row.BYTES_OUT)
+
 _FIRST_READ_BYTES: Final = 65536
 _MAX_INFORMATIONAL: Final = 32
 _MAX_TRIES: Final = 12
@@ -147,11 +155,10 @@ class Exchange:
             self._begin_upload(body, rest)
         if plan.request_id:
             self.request_id = plan.request_id
-            self.fields = b"%b\r\nX-Request-ID: %b" % (fields, plan.request_id)
         else:
             edge.next_id = number = edge.next_id + 1
             self.request_id = b"%b%08x" % (edge.id_prefix, number)
-        edge.worker_counts[Worker.ACCEPTED] += 1
+        edge.worker_counts[_ACCEPTED] += 1
         if method in (b"OPTIONS", b"TRACE") and self._is_last_stop():
             return
         if edge.max_body and self._is_too_large(body):
@@ -896,11 +903,11 @@ class Exchange:
         """The response is with the client."""
         keep = self.keep
         down = self.down
-        ended_ns = self._record(status, Worker.ANSWERED, None)
+        ended_ns = self._record(status, _ANSWERED, None)
         down.deadline_ns = ended_ns + self.edge.idle_ns
         down.end(keep=keep)
 
-    def _record(self, status: int, outcome: Worker, problem: Problem | None) -> int:
+    def _record(self, status: int, outcome: int, problem: Problem | None) -> int:
         """Count and log the exchange, and be ready for the next. Return the time; monotonic ns."""
         edge = self.edge
         ended_ns = monotonic_ns()
@@ -909,11 +916,11 @@ class Exchange:
         color = self.color
         row = edge.counts.rows[color.slot if color is not None else 0]
         row[status // 100 if status != 499 else 0] += 1
-        row[Row.DURATION_NS] += duration_ns
+        row[_DURATION_NS] += duration_ns
         row[ROW_HEAD + bucket_of(duration_ns)] += 1
-        row[Row.BYTES_OUT] += self.bytes_out
+        row[_BYTES_OUT] += self.bytes_out
         if self.bytes_in:
-            row[Row.BYTES_IN] += self.bytes_in
+            row[_BYTES_IN] += self.bytes_in
         if edge.recorder.writer is not None:
             edge.recorder.add(self, status, duration_ns, problem.kind if problem is not None else "")
         edge.loop.unsettled = True
