@@ -147,6 +147,29 @@ def test_what_is_asked_for_again_and_again_is_remembered() -> None:
             assert plans.get(HOST) is often
 
 
+def test_heads_are_read_right_while_others_are_forgotten() -> None:
+    """
+    However many different lines come by, each head is still read for what it is.
+    """
+    plans = RequestPlans("Color", trusted=False, minor=1)
+    for number in range(5000):
+        mark = b"%d" % number
+        block = HOST + b"".join(
+            (
+                b"\r\nX-%b: %b" % (mark, b"x" * 200),
+                b"\r\nConnection: X-%b" % mark,
+                b"\r\nColor: %b" % mark,
+                b"\r\nContent-Length: %b" % mark,
+                b"\r\nCookie: %b" % mark,
+            )
+        )
+        read = plans.get(block)
+        sent = fields_of(read.forward)
+        assert read.body == number
+        assert set(sent) == {b"host", b"content-length", b"cookie", b"via", b"x-forwarded-host"}
+        assert sent[b"cookie"] == sent[b"content-length"] == [mark]
+
+
 # -- Requests ------------------------------------------------------------------------------
 
 
