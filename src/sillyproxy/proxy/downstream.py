@@ -22,7 +22,7 @@ from sillyproxy.http1.reply import build_reply
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.proxy.edge import LINGER_NS, Edge
 from sillyproxy.proxy.exchange import Exchange
-from sillyproxy.proxy.loop import GONE, OUT, READ, READ_WRITE, RESET
+from sillyproxy.proxy.loop import GONE, IN, OUT, READ, READ_WRITE, RESET
 
 if TYPE_CHECKING:
     from sillyproxy.http1.forward import RequestPlan
@@ -99,7 +99,7 @@ class Downstream:
 
     def on_event(self, events: int) -> None:
         """Handle what epoll tells."""
-        if events & (GONE | OUT):
+        if events != IN:
             if events & GONE:
                 self.eof = True
             if self.outbox and events & OUT:

@@ -99,7 +99,7 @@ class Edge:
         )
         self.drop_trailers = frozenset((config.color_header.lower().encode(),))
         self.counts.grow(len(config.color_names) + 1)
-        self.table = Table(config, random)
+        self.table = Table(config, random())  # noqa: S311  (chance, not a secret)
         self.worker_counts[Worker.GENERATION] = config.generation
 
     def is_trusted(self, ip: str) -> bool:
@@ -177,7 +177,8 @@ class Edge:
         worker[Worker.LOG_DROPPED] = self.recorder.dropped
         for color in self.table.colors:
             row = self.counts.rows[color.slot]
-            row[Row.INFLIGHT] = row[Row.UPSTREAM_ACTIVE] = sum(e.inflight for e in color.endpoints)
+            busy = sum(e.inflight for e in color.endpoints) + sum(e.inflight for e in color.leaving)
+            row[Row.INFLIGHT] = row[Row.UPSTREAM_ACTIVE] = busy
             row[Row.UPSTREAM_IDLE] = sum(len(e.idle) for e in color.endpoints)
         self.counts.publish()
 

@@ -13,6 +13,10 @@ The state says which event is awaited; what is not awaited does nothing.
 
 from __future__ import annotations
 
+from fcntl import ioctl
+from random import random
+from struct import Struct
+from termios import TIOCOUTQ
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -56,7 +60,11 @@ _BYTES_OUT: Final = int(Row.BYTES_OUT)
 _FIRST_READ_BYTES: Final = 65536
 _MAX_INFORMATIONAL: Final = 32
 _MAX_TRIES: Final = 12
+_INT: Final = Struct("i")
 _NEVER_NS: Final = 1 << 62
+
+# RFC 9110, 7.6.2: Max-Forwards counts for these.
+_COUNTED_METHODS: Final = frozenset((b"OPTIONS", b"TRACE"))
 
 # RFC 9110, 9.2.2.
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -96,6 +104,7 @@ class Exchange:
         "target",
         "tried",
         "tunnel",
+        "untaken",
         "upload",
         "upload_broken",
         "upstream",
@@ -123,6 +132,7 @@ class Exchange:
         self.upload_broken = False
         self.reusable = False
         self.tunnel: Tunnel | None = None
+        self.untaken = (0, 0)  # which exchange, and what its peer had not taken at the last look
 
     # -- 1. A request -------------------------------------------------------------------
 
@@ -143,37 +153,32 @@ class Exchange:
         self.fields = fields
         self.started_ns = now_ns = edge.loop.now_ns
         self.keep = not plan.close
-        self.status = 0
-        self.bytes_out = 0
-        body = plan.body
-        if body == 0:
-            self.upload = self.bytes_in = 0
-            self.first = b""
+        if plan.body == 0:
             down.inbox = rest
             down.deadline_ns = now_ns + edge.response_ns
         else:
-            self._begin_upload(body, rest)
+            self._begin_upload(plan.body, rest)
+        edge.worker_counts[_ACCEPTED] += 1
         if plan.request_id:
             self.request_id = plan.request_id
         else:
             edge.next_id = number = edge.next_id + 1
             self.request_id = b"%b%08x" % (edge.id_prefix, number)
-        edge.worker_counts[_ACCEPTED] += 1
-        if method in (b"OPTIONS", b"TRACE") and self._is_last_stop():
+        if method in _COUNTED_METHODS and self._is_last_stop():
             return
-        if edge.max_body and self._is_too_large(body):
+        if edge.max_body and self._is_too_large(plan.body):
             self.keep = False
             self.reply(errors.BODY_TOO_LARGE)
             return
-        picked = edge.table.pick(now_ns)
-        if picked is None:
+        color = edge.table.pick()
+        if color is None:
             self.reply(errors.NO_BACKEND)
             return
-        self.color, endpoint = picked
+        self.color = color
+        self.endpoint = endpoint = color.pick(random, now_ns)
         if endpoint is None:
             self._go_elsewhere(errors.NO_BACKEND, None)
             return
-        self.endpoint = endpoint
         self._send()
 
     def _is_too_large(self, body: int) -> bool:
@@ -814,7 +819,9 @@ class Exchange:
         """What was awaited did not come in time."""
         down = self.down
         state = self.state
-        if state == CONNECTING and not down.eof:
+        if self._is_moving():
+            down.deadline_ns = self.edge.loop.now_ns + self.edge.idle_ns
+        elif state == CONNECTING and not down.eof:
             down.deadline_ns = self.edge.loop.now_ns + self.edge.connect_ns
         elif self.tunnel is not None:
             self.tunnel.close()
@@ -827,6 +834,28 @@ class Exchange:
             waits_for_client = self.upload and upstream is not None and not upstream.outbox
             self.keep = self.keep and self.upload == 0
             self._fail(errors.BODY_TIMEOUT if waits_for_client else errors.RESPONSE_TIMEOUT)
+
+    def _is_moving(self) -> bool:
+        """
+        Tell whether a peer that bytes wait for has taken some since this was asked last.
+
+        The kernel calls a socket writable when a third of its buffer is free, megabytes: a
+        reader that is slow, but never silent, may be longer about them than the idle timeout.
+        """
+        down = self.down
+        upstream = self.upstream
+        if self.tunnel is not None:
+            return False
+        if down.outbox and self.state in (ANSWERING, FLUSHING):
+            fd = down.fd
+        elif upstream is not None and upstream.outbox and not self.upload_broken:
+            fd = upstream.fd
+        else:
+            return False
+        before = self.untaken
+        (left,) = _INT.unpack(ioctl(fd, TIOCOUTQ, bytes(_INT.size)))
+        self.untaken = (self.started_ns, left)
+        return self.untaken != before
 
     def evict(self) -> None:
         """The drain timeout is over."""
@@ -854,7 +883,6 @@ class Exchange:
         self.method = self.method.translate(_LOGGABLE)[:32]
         self.target = self.target.translate(_LOGGABLE)
         self.request_id = b""
-        self.bytes_in = self.bytes_out = 0
         self.started_ns = edge.loop.now_ns
         edge.worker_counts[Worker.ACCEPTED] += 1
         self._record(problem.status, Worker.REPLIED, problem)
@@ -875,8 +903,9 @@ class Exchange:
             self.abandon()
             return
         keep = self.keep
+        unread = self.upload != 0
         self._record(status, Worker.REPLIED, problem)
-        if self.upload or down.outbox:
+        if unread or down.outbox:
             down.linger()
         else:
             down.deadline_ns = self.edge.loop.now_ns + self.edge.idle_ns
@@ -926,7 +955,10 @@ class Exchange:
         edge.loop.unsettled = True
         self.state = OVER
         self.color = self.endpoint = None
-        self.first = b""
+        self.bytes_out = 0
+        if self.bytes_in or self.upload or self.first:
+            self.bytes_in = self.upload = 0
+            self.first = b""
         if self.tried or self.chunks_in or self.chunks_out or self.informed or self.upload_broken:
             self.tried = []
             self.chunks_in = self.chunks_out = None

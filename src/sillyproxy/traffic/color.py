@@ -19,10 +19,11 @@ class ColorAtWork:
     One color of one generation.
 
     `slot` is its row in the counts, `field` the header line that tells the backend its
-    color. `endpoints` is replaced as a whole when discovery finds others.
+    color. `endpoints` is replaced as a whole when discovery finds others; `leaving` are those
+    that are gone and were still busy then.
     """
 
-    __slots__ = ("_next", "endpoints", "field", "label", "name", "slot", "weight")
+    __slots__ = ("_next", "endpoints", "field", "label", "leaving", "name", "slot", "weight")
 
     def __init__(self, name: str, slot: int, weight: float, field: bytes) -> None:
         self.name = name
@@ -31,6 +32,7 @@ class ColorAtWork:
         self.weight = weight
         self.field = field
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.leaving: tuple[Endpoint, ...] = ()
         self._next = 0
 
     def pick(self, random: Callable[[], float], now_ns: int) -> Endpoint | None:

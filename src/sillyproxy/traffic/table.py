@@ -7,7 +7,7 @@ that stay keep their connections and what is known of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sillyproxy.config.schema import Config, Upstream
 from sillyproxy.traffic.color import ColorAtWork
@@ -25,11 +25,11 @@ def authority_of(upstream: Upstream) -> bytes:
 
 
 class Table:
-    """The colors with the split between them; `random` returns numbers in [0, 1)."""
+    """The colors with the split between them, which begins at `start`, in [0, 1)."""
 
-    __slots__ = ("_by_name", "_random", "_split", "_upstreams", "colors")
+    __slots__ = ("_by_name", "_split", "_upstreams", "colors")
 
-    def __init__(self, config: Config, random: Callable[[], float]) -> None:
+    def __init__(self, config: Config, start: float) -> None:
         slots = {name: index for index, name in enumerate(config.color_names, start=1)}
         self.colors = tuple(
             ColorAtWork(
@@ -47,20 +47,12 @@ class Table:
             for color in config.colors
         }
         self._by_name = {color.name: color for color in self.colors}
-        self._random = random
-        self._split = Split([color.weight for color in self.colors], random())
+        self._split = Split([color.weight for color in self.colors], start)
 
-    def pick(self, now_ns: int) -> tuple[ColorAtWork, Endpoint | None] | None:
-        """
-        Return the color whose turn it is and its endpoint; None when no color takes traffic.
-
-        The endpoint is None when the color has none to offer; `pick_again` may know better.
-        """
+    def pick(self) -> ColorAtWork | None:
+        """Return the color whose turn it is; None when no color takes traffic."""
         index = self._split.pick()
-        if index < 0:
-            return None
-        color = self.colors[index]
-        return color, color.pick(self._random, now_ns)
+        return self.colors[index] if index >= 0 else None
 
     def pick_again(
         self, color: ColorAtWork, tried: Collection[Endpoint], now_ns: int
@@ -99,6 +91,7 @@ class Table:
                 endpoint = known.pop((upstream, ip, port), None)
                 current.append(endpoint or Endpoint(upstream, ip, port, *upstreams[upstream]))
             color.endpoints = tuple(current)
+            color.leaving = tuple(e for e in (*color.leaving, *known.values()) if e.inflight)
             gone.extend(known.values())
         for endpoint in gone:
             endpoint.gone = True
