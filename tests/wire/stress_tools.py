@@ -128,8 +128,13 @@ def wait_at_rest(proxy: Proxy) -> Any:
     seen: list[Any] = []
 
     def is_at_rest() -> bool:
+        # Counts are published 20 ms late at most: what stands still for longer is true.
+        before = read_status(proxy)["counters"]
+        time.sleep(0.1)
         seen[:] = [read_status(proxy)]
         counters = seen[0]["counters"]
+        if counters != before:
+            return False
         active = sum(color["upstream_connections"]["active"] for color in seen[0]["colors"])
         return not (
             counters["inflight"] or counters["connections_open"] or counters["tunnels_open"] or active
