@@ -108,7 +108,8 @@ def measure(name: str, requests: list[bytes], response: bytes) -> None:
 
 def main() -> None:
     """Measure."""
-    gc.freeze()
+    gc.freeze()  # as a worker does
+    gc.set_threshold(50_000, 20, 100)
     tiny = SMALL % 12 + b"hello world\n"
     page = SMALL % 4096 + b"x" * 4096
     measure("tiny GET", [TINY], tiny)

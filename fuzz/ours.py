@@ -102,7 +102,7 @@ class RequestReader:
             reading.method, reading.target = line.groups()
         else:
             reading.method, reading.target, reading.minor, reading.authority = read_request_line(data[:eol])
-        plan: RequestPlan = self.plans[reading.minor].get(data[eol:end])
+        plan: RequestPlan = self.plans[reading.minor][data[eol:end]]
         reading.fields = plan.forward if reading.authority is None else replace_host(plan, reading.authority)
         reading.framing = plan.body
         reading.head = True
@@ -141,7 +141,7 @@ class ResponseReader:
                         if not b"HTTP/1.".startswith(inbox[:7]) or b"\n" in inbox.replace(b"\r\n", b""):
                             raise BadResponse(errors.BAD_RESPONSE)
                         break
-                    plan = self.plans.get(inbox[:end])
+                    plan = self.plans[inbox[:end]]
                     inbox = inbox[end + 4 :]
                     reading.status = plan.status
                     reading.fields = plan.forward

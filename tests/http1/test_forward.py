@@ -56,7 +56,7 @@ blocks = st.lists(lines, max_size=6).map(lambda parts: HOST + b"".join(parts)) |
 
 
 def plan(block: bytes, *, trusted: bool = False, minor: int = 1, color: str = "Color") -> RequestPlan:
-    return RequestPlans(color, trusted=trusted, minor=minor).get(block)
+    return RequestPlans(color, trusted=trusted, minor=minor)[block]
 
 
 def facts(what: RequestPlan | ResponsePlan) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def test_a_head_is_read_the_same_however_often_it_comes(
 
     def outcome(plans: RequestPlans, head: bytes) -> object:
         try:
-            return facts(plans.get(head))
+            return facts(plans[head])
         except BadRequest as error:
             return error.problem
 
@@ -100,11 +100,11 @@ def test_a_head_that_differs_in_one_byte_is_another_head() -> None:
     Nothing is remembered of one head for another: not by length, not by its beginning, not by case.
     """
     plans = RequestPlans("Color", trusted=False, minor=1)
-    plans.get(HOST + b"\r\nContent-Length: 5")
+    plans[HOST + b"\r\nContent-Length: 5"]
 
-    assert plans.get(HOST + b"\r\nContent-Length: 6").body == 6
-    assert plans.get(HOST + b"\r\nContent_Length: 5").body == 0
-    assert plans.get(b"\r\nHost: b\r\nContent-Length: 5").forward.startswith(b"\r\nHost: b\r\n")
+    assert plans[HOST + b"\r\nContent-Length: 6"].body == 6
+    assert plans[HOST + b"\r\nContent_Length: 5"].body == 0
+    assert plans[b"\r\nHost: b\r\nContent-Length: 5"].forward.startswith(b"\r\nHost: b\r\n")
 
 
 def test_a_refused_head_stays_refused() -> None:
@@ -114,7 +114,7 @@ def test_a_refused_head_stays_refused() -> None:
     plans = RequestPlans("Color", trusted=False, minor=1)
     for _ in range(3):
         with pytest.raises(BadRequest):
-            plans.get(HOST + b"\r\nContent-Length: x")
+            plans[HOST + b"\r\nContent-Length: x"]
 
 
 @pytest.mark.parametrize("padding", [10, 1000, 8000, 60000])
@@ -127,7 +127,7 @@ def test_memory_stays_bounded_whatever_clients_send(padding: int) -> None:
     tracemalloc.start()
     try:
         for number in range(rounds):
-            plans.get(b"%b\r\nX-%d: %b" % (HOST, number, b"x" * padding))
+            plans[b"%b\r\nX-%d: %b" % (HOST, number, b"x" * padding)]
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -140,11 +140,11 @@ def test_what_is_asked_for_again_and_again_is_remembered() -> None:
     A service's own head is not forgotten because strangers send many others.
     """
     plans = RequestPlans("Color", trusted=False, minor=1)
-    often = plans.get(HOST)
+    often = plans[HOST]
     for number in range(20_000):
-        plans.get(b"%b\r\nX: %d" % (HOST, number))
+        plans[b"%b\r\nX: %d" % (HOST, number)]
         if number % 100 == 0:
-            assert plans.get(HOST) is often
+            assert plans[HOST] is often
 
 
 def test_heads_are_read_right_while_others_are_forgotten() -> None:
@@ -163,7 +163,7 @@ def test_heads_are_read_right_while_others_are_forgotten() -> None:
                 b"\r\nCookie: %b" % mark,
             )
         )
-        read = plans.get(block)
+        read = plans[block]
         sent = fields_of(read.forward)
         assert read.body == number
         assert set(sent) == {b"host", b"content-length", b"cookie", b"via", b"x-forwarded-host"}
@@ -359,7 +359,7 @@ def test_max_forwards_counts_down() -> None:
 
 
 def answer(head: bytes) -> ResponsePlan:
-    return ResponsePlans().get(head)
+    return ResponsePlans()[head]
 
 
 def test_a_response_goes_on_as_it_is() -> None:

@@ -57,7 +57,7 @@ class RequestPlan:
     `close`: no other request comes after this one. `upgrade`: the protocols asked for, empty
     if none. `expects`: 100-continue. `chain`: what a trusted proxy said in X-Forwarded-For,
     X-Forwarded-Proto and Forwarded; None from all others. `hostless`: HTTP/1.0 without Host.
-    `common`: there is neither, as nearly always.
+    `request_id`: the client's own. `common`: there is none of these three, as nearly always.
     """
 
     __slots__ = (
@@ -106,12 +106,12 @@ class ResponsePlan:
         self.upgrade = b""
 
 
-class RequestPlans:
+class RequestPlans(Plans[RequestPlan]):
     """
-    Plans for the requests of one kind of client.
+    Plans for the requests of one kind of client, by their field sections.
 
-    `color_header` is ours to set; `trusted` clients' forwarding fields are believed;
-    `minor` is the client's HTTP/1 version.
+    In a section each line begins with CRLF, and none ends it. `color_header` is ours to set;
+    `trusted` clients' forwarding fields are believed; `minor` is the client's HTTP/1 version.
     """
 
     def __init__(self, color_header: str, *, trusted: bool, minor: int) -> None:
@@ -121,14 +121,10 @@ class RequestPlans:
         self._kept = frozenset(
             (b"content-length", b"x-request-id", b"expect") if minor else (b"content-length", b"x-request-id")
         )
-        self.get: Final = Plans(self._make).get
+        super().__init__(self._read)
 
-    def _make(self, block: bytes) -> RequestPlan:
-        """
-        Make the plan for a field section (its lines begin with CRLF, none ends it).
-
-        Raises BadRequest, saying why.
-        """
+    def _read(self, block: bytes) -> RequestPlan:
+        """Make the plan for a field section. Raises BadRequest, saying why."""
         lines = block.split(b"\r\n")
         if lines.pop(0):
             raise BadRequest(errors.BAD_FIELD)
@@ -163,6 +159,8 @@ class RequestPlans:
             plan.body = read_request_body(length, coding, self._minor)
         plan.close = not self._minor
         plan.request_id = seen.get(b"x-request-id", b"")
+        if not plan.request_id and b"x-request-id" in seen:
+            lines = [line for line in lines if line.partition(b":")[0].lower() != b"x-request-id"]
         tail = [b"", *lines]
         if b"connection" in seen or b"te" in seen:
             self._read_connection(plan, seen, tail)
@@ -175,7 +173,7 @@ class RequestPlans:
         if self._trusted:
             self._believe(plan, seen, tail)
         plan.hostless = host is None
-        plan.common = not (self._trusted or plan.hostless)
+        plan.common = not (self._trusted or plan.hostless or b"x-request-id" in seen)
         plan.without_host = without_host = b"\r\n".join(tail)
         if host:
             forwarded_host = host if not self._trusted else seen.get(b"x-forwarded-host") or host
@@ -268,14 +266,14 @@ def _drop(lines: list[bytes], names: list[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
-class ResponsePlans:
-    """Plans for the responses of upstreams. `get` takes a head without the empty line at its end."""
+class ResponsePlans(Plans[ResponsePlan]):
+    """Plans for the responses of upstreams, by their heads without the empty line at the end."""
 
     def __init__(self) -> None:
         self._lines = FieldLines([*_RESPONSE_NAMES])
-        self.get: Final = Plans(self._make).get
+        super().__init__(self._read)
 
-    def _make(self, head: bytes) -> ResponsePlan:
+    def _read(self, head: bytes) -> ResponsePlan:
         """Make the plan for a response head. Raises BadResponse."""
         lines = head.split(b"\r\n")
         status_line = STATUS_LINE.fullmatch(lines.pop(0))

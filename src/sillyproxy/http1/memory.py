@@ -29,31 +29,32 @@ _LINE_OVERHEAD: Final = 100
 Plan = TypeVar("Plan")
 
 
-class Plans(Generic[Plan]):
-    """Plans by the bytes they were made from; `make` makes a new one, and raises what is wrong with them."""
+class Plans(dict[bytes, Plan], Generic[Plan]):
+    """
+    Plans by the bytes they are made from: `plans[head]`.
 
-    __slots__ = ("_bytes", "_make", "_old", "_young")
+    `make` makes a plan that is not remembered, and raises what is wrong with the bytes. A
+    dictionary by inheritance, so that what is remembered costs no call of ours.
+    """
+
+    __slots__ = ("_bytes", "_make", "_old")
 
     def __init__(self, make: Callable[[bytes], Plan]) -> None:
         self._make = make
-        self._young: dict[bytes, Plan] = {}
         self._old: dict[bytes, Plan] = {}
         self._bytes = 0
 
-    def get(self, head: bytes) -> Plan:
-        """Return the plan for these bytes. Raises what `make` raises."""
-        plan = self._young.get(head)
-        return plan if plan is not None else self._recall(head)
-
-    def _recall(self, head: bytes) -> Plan:
+    def __missing__(self, head: bytes) -> Plan:
         plan = self._old.get(head)
         if plan is None:
             plan = self._make(head)
         if len(head) <= _MAX_HEAD_BYTES:
-            self._bytes += 2 * len(head) + _PLAN_OVERHEAD
+            self._bytes += 3 * len(head) + _PLAN_OVERHEAD
             if self._bytes > PLAN_BYTES // 2:
-                self._old, self._young, self._bytes = self._young, {}, 0
-            self._young[head] = plan
+                self._old = dict(self)
+                self.clear()
+                self._bytes = 0
+            self[head] = plan
         return plan
 
 

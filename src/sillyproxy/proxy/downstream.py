@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy import errors
@@ -36,6 +37,7 @@ CLOSED: Final = 4
 HEAD_READ_BYTES: Final = 16384
 # What a lingering connection may still send before we stop listening to it.
 _LINGER_BYTES: Final = 4 * 1024 * 1024
+_SPARE_EXCHANGES: Final = 256
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -79,7 +81,7 @@ class Downstream:
         self.recv_into = sock.recv_into
         self.send = sock.send
         self.ip = ip
-        self.peer = peer_fields(ip)
+        self.peer = b"%b\r\nX-Request-ID: %b" % (peer_fields(ip), edge.id_prefix)
         self.plans = edge.trusted_plans if edge.is_trusted(ip) else edge.plans
         self.phase = IDLE
         self.inbox = b""
@@ -90,7 +92,8 @@ class Downstream:
         self.closing = False
         self.waits_writable = False
         self.lingered_bytes = 0
-        self.exchange = Exchange(edge, self)
+        self.exchange = edge.spare_exchanges.pop() if edge.spare_exchanges else Exchange(edge, self)
+        self.exchange.down = self
         self.deadline_ns = edge.loop.now_ns + edge.header_ns
         edge.connections.add(self)
         edge.loop.add(self.fd, self.on_event, READ)
@@ -144,7 +147,7 @@ class Downstream:
                 return
             line = ORIGIN_LINE.fullmatch(data, 0, eol)
             if line is not None:
-                plan = self.plans[1].get(data[eol:end])
+                plan = self.plans[1][data[eol:end]]
                 method, target = line.groups()
                 self.inbox = b""
                 self.phase = BUSY
@@ -157,7 +160,10 @@ class Downstream:
     def _process_other_form(self, data: bytes, eol: int, end: int) -> None:
         """Serve a request of HTTP/1.0, or whose target is not a path."""
         method, target, minor, authority = read_request_line(data[:eol])
-        plan: RequestPlan = self.plans[minor].get(data[eol:end])
+        plan: RequestPlan = self.plans[minor][data[eol:end]]
+        if target == b"*":
+            plan = copy(plan)
+            plan.common = False  # its target is not appended to a path
         fields = plan.forward if authority is None else replace_host(plan, authority)
         self.inbox = b""
         self.phase = BUSY
@@ -266,7 +272,14 @@ class Downstream:
         if reset:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.edge.loop.unsettled = True
-        self.edge.loop.close(self.fd, self.sock)
+        self.edge.loop.close(self.fd, self)
+
+    def dispose(self) -> None:
+        """Close the socket. The exchange serves another; without it nothing here is a cycle."""
+        self.sock.close()
+        if len(self.edge.spare_exchanges) < _SPARE_EXCHANGES:
+            self.edge.spare_exchanges.append(self.exchange)
+        del self.exchange
 
     def expire(self) -> None:
         """The deadline of whatever the connection was doing has passed."""

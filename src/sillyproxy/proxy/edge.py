@@ -28,6 +28,7 @@ from sillyproxy.traffic.table import Address, Table
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.downstream import Downstream
+    from sillyproxy.proxy.exchange import Exchange
     from sillyproxy.proxy.upstream import Upstream
 
 SECOND_NS: Final = 1_000_000_000
@@ -71,6 +72,7 @@ class Edge:
         self.report = report
         self.connections: set[Downstream] = set()
         self.connecting: dict[Upstream, int] = {}
+        self.spare_exchanges: list[Exchange] = []
         self.draining = False
         self.on_tick_too: Callable[[], None] | None = None
         self.buffer = memoryview(bytearray(RELAY_BYTES))

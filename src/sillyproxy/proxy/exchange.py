@@ -25,6 +25,7 @@ from sillyproxy.errors import BadRequest, BadResponse, Problem
 from sillyproxy.http1.forward import (
     chain_fields,
     decrement_max_forwards,
+    peer_fields,
     read_max_forwards,
     without_chunks,
 )
@@ -95,8 +96,8 @@ class Exchange:
         "keep",
         "method",
         "minor",
+        "number",
         "plan",
-        "request_id",
         "reusable",
         "started_ns",
         "state",
@@ -117,7 +118,8 @@ class Exchange:
         self.upstream: Upstream | None = None
         self.color: ColorAtWork | None = None
         self.endpoint: Endpoint | None = None
-        self.method = self.target = self.fields = self.first = self.request_id = b""
+        self.method = self.target = self.fields = self.first = b""
+        self.number = 0
         self.plan: RequestPlan | None = None
         self.chunks_in: Chunked | None = None
         self.chunks_out: Chunked | None = None
@@ -159,11 +161,7 @@ class Exchange:
         else:
             self._begin_upload(plan.body, rest)
         edge.worker_counts[_ACCEPTED] += 1
-        if plan.request_id:
-            self.request_id = plan.request_id
-        else:
-            edge.next_id = number = edge.next_id + 1
-            self.request_id = b"%b%08x" % (edge.id_prefix, number)
+        edge.next_id = self.number = edge.next_id + 1
         if method in _COUNTED_METHODS and self._is_last_stop():
             return
         if edge.max_body and self._is_too_large(plan.body):
@@ -322,28 +320,21 @@ class Exchange:
         assert plan is not None
         assert color is not None
         self.state = WAITING
-        peer = down.peer if plan.common else self._uncommon_fields(plan, upstream.endpoint)
-        if plan.request_id:
-            head = b"%b %b%b HTTP/1.1%b%b%b\r\n\r\n%b" % (
+        # Whose request has an id of its own has it among its fields; the peer's fields end with
+        # the beginning of ours.
+        if plan.common:
+            head = b"%b %b%b HTTP/1.1%b%b%b%08x\r\n\r\n%b" % (
                 self.method,
-                b"" if self.target == b"*" else upstream.endpoint.base,
+                upstream.endpoint.base,
                 self.target,
                 self.fields,
-                peer,
                 color.field,
+                down.peer,
+                self.number,
                 self.first,
             )
         else:
-            head = b"%b %b%b HTTP/1.1%b%b%b\r\nX-Request-ID: %b\r\n\r\n%b" % (
-                self.method,
-                b"" if self.target == b"*" else upstream.endpoint.base,
-                self.target,
-                self.fields,
-                peer,
-                color.field,
-                self.request_id,
-                self.first,
-            )
+            head = self._build_uncommon_head(plan, upstream.endpoint, color)
         # Inlined from Upstream.write: once for every request.
         try:
             sent = upstream.send(head)
@@ -357,14 +348,30 @@ class Exchange:
         elif self.upload and down.readable:
             self._relay_request()
 
-    def _uncommon_fields(self, plan: RequestPlan, endpoint: Endpoint) -> bytes:
-        """Return the forwarding fields of a trusted proxy's client, and Host where there was none."""
+    def _build_uncommon_head(self, plan: RequestPlan, endpoint: Endpoint, color: ColorAtWork) -> bytes:
+        """Return the request of a trusted proxy, one with an id of its own, or one without a Host."""
         down = self.down
-        fields = down.peer if plan.chain is None else chain_fields(plan.chain, down.ip)
+        lines = [self.fields, color.field]
         if plan.hostless and not self.fields.startswith(b"\r\nHost: "):
             # RFC 9112, 3.2: what we send is HTTP/1.1, which needs one.
-            fields = b"\r\nHost: " + endpoint.authority + fields
-        return fields
+            lines.insert(0, b"\r\nHost: " + endpoint.authority)
+        lines.append(peer_fields(down.ip) if plan.chain is None else chain_fields(plan.chain, down.ip))
+        if not plan.request_id:
+            lines.append(b"\r\nX-Request-ID: " + self.request_id)
+        return b"%b %b%b HTTP/1.1%b\r\n\r\n%b" % (
+            self.method,
+            b"" if self.target == b"*" else endpoint.base,
+            self.target,
+            b"".join(lines),
+            self.first,
+        )
+
+    @property
+    def request_id(self) -> bytes:
+        """The client's id of its request, or ours; empty for what was no request."""
+        if self.plan is None:
+            return b""
+        return self.plan.request_id or b"%b%08x" % (self.edge.id_prefix, self.number)
 
     # -- 3. The request's body ----------------------------------------------------------
 
@@ -506,7 +513,7 @@ class Exchange:
                 )
                 return
             try:
-                plan = responses.get(data[:end])
+                plan = responses[data[:end]]
             except BadResponse as error:
                 self._fail(error.problem)
                 return
@@ -882,7 +889,7 @@ class Exchange:
         self.method, self.target = line.split(b" ", 2)[:2] if line.count(b" ") > 1 else (b"-", b"-")
         self.method = self.method.translate(_LOGGABLE)[:32]
         self.target = self.target.translate(_LOGGABLE)
-        self.request_id = b""
+        self.plan = None
         self.started_ns = edge.loop.now_ns
         edge.worker_counts[Worker.ACCEPTED] += 1
         self._record(problem.status, Worker.REPLIED, problem)

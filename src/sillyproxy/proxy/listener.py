@@ -32,12 +32,20 @@ class Listener:
         # Given up for a moment when descriptors run out, so that a client is told and not left hanging.
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._open = True
+        self._burst = 1
         sock.setblocking(False)
         edge.loop.add(self._fd, self.on_event, LEVEL_IN)
 
     def on_event(self, _events: int) -> None:
-        """Accept what has come, but not for ever: others want their turn."""
-        self.accept(_BATCH)
+        """
+        Accept what has come, but not for ever: others want their turn.
+
+        As many as came at a time lately: to find that nobody else is waiting costs a call.
+        """
+        if self.accept(self._burst):
+            self._burst = 1
+        else:
+            self._burst = min(2 * self._burst, _BATCH)
 
     def accept(self, most: int) -> bool:
         """Accept up to `most` connections; True when nobody is waiting any more."""

@@ -14,10 +14,9 @@ no event meant for it reaches its successor.
 from __future__ import annotations
 
 import select
-import socket
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import Final
+from typing import Final, Protocol
 
 Handler = Callable[[int], None]
 
@@ -34,6 +33,13 @@ _ROUND: Final = 256
 # How long what was counted and logged may wait to be seen by others.
 SETTLE_S: Final = 0.02
 _SETTLE_NS: Final = int(SETTLE_S * 1e9)
+
+
+class Disposable(Protocol):
+    """Who owns a descriptor."""
+
+    def dispose(self) -> None:
+        """Close it, and let go of what else belonged to it."""
 
 
 class Loop:
@@ -59,7 +65,7 @@ class Loop:
         self._on_settle = on_settle
         self._on_crash = on_crash
         self._soon: list[Callable[[], None]] = []
-        self._closing: list[socket.socket] = []
+        self._closing: list[Disposable] = []
         self.handlers: dict[int, Handler] = {}
         self.now_ns = monotonic_ns()
         self.ticking = False
@@ -80,10 +86,10 @@ class Loop:
         self.handlers.pop(fd, None)
         self._epoll.unregister(fd)
 
-    def close(self, fd: int, sock: socket.socket) -> None:
-        """Forget a socket and close it when this round is over."""
+    def close(self, fd: int, owner: Disposable) -> None:
+        """Forget a descriptor; its owner closes it when this round is over."""
         self.handlers.pop(fd, None)
-        self._closing.append(sock)
+        self._closing.append(owner)
 
     def soon(self, call: Callable[[], None]) -> None:
         """Call when this round is over, before waiting again."""
@@ -124,8 +130,8 @@ class Loop:
                 self.unsettled = False
                 self._on_settle()
             if closing:
-                for sock in closing:
-                    sock.close()
+                for owner in closing:
+                    owner.dispose()
                 closing.clear()
 
     def _run_soon(self) -> None:

@@ -182,7 +182,11 @@ class Upstream:
         if self in self.endpoint.idle:
             self.endpoint.idle.remove(self)
         self.edge.loop.unsettled = True
-        self.edge.loop.close(self.fd, self.sock)
+        self.edge.loop.close(self.fd, self)
+
+    def dispose(self) -> None:
+        """Close the socket."""
+        self.sock.close()
 
     def crash(self) -> None:
         """End what a bug has broken."""
