@@ -140,6 +140,8 @@ def test_what_is_asked_for_again_and_again_is_remembered() -> None:
     A service's own head is not forgotten because strangers send many others.
     """
     plans = RequestPlans("Color", trusted=False, minor=1)
+    plans[HOST]  # what came once is only noted
+    assert plans[HOST] is not None  # what comes once is only noted
     often = plans[HOST]
     for number in range(20_000):
         plans[b"%b\r\nX: %d" % (HOST, number)]

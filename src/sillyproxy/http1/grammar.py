@@ -23,8 +23,11 @@ TARGET: Final = rb"[!$-;=?-~]"
 
 TOKEN: Final = re.compile(TCHAR + rb"++")
 
-# The request line nearly everybody sends. What does not match is looked at again, slowly.
-ORIGIN_LINE: Final = re.compile(rb"(?!CONNECT )(" + TCHAR + rb"++) (/" + TARGET + rb"*+) HTTP/1\.1")
+# The request line nearly everybody sends, at the beginning of a head. What does not match is
+# looked at again, slowly; so are the methods that have rules of their own.
+ORIGIN_LINE: Final = re.compile(
+    rb"(?!CONNECT |OPTIONS |TRACE )(" + TCHAR + rb"++) (/" + TARGET + rb"*+) HTTP/1\.1(?=\r\n)"
+)
 ANY_LINE: Final = re.compile(rb"(" + TCHAR + rb"++) (" + TARGET + rb"++) HTTP/([0-9])\.([0-9])")
 # Only to tell a wrong version (505) from a wrong line (400).
 

@@ -81,7 +81,8 @@ def check_partial_head(data: bytes, max_bytes: int) -> None:
     Without this, whoever ends lines with a bare LF, or speaks TLS to us, would wait for the
     header timeout instead of being told.
     """
-    if len(data) > max_bytes:
+    # Up to three bytes of the empty line may be at the end.
+    if len(data.rstrip(b"\r\n")) > max_bytes:
         raise BadRequest(errors.HEAD_TOO_LARGE if b"\r\n" in data[:max_bytes] else errors.TARGET_TOO_LONG)
     if data.count(b"\n") != data.count(b"\r\n"):
         raise BadRequest(errors.MALFORMED)

@@ -7,6 +7,8 @@ the bytes, so both are remembered by them. A head that comes again costs one loo
 new one costs a look-up a line, and the regular expressions only for the lines that are
 new. Nothing can ever be read another way than the first time.
 
+What comes for the first time is only noted, by its hash: heads that never come again
+(a tracing id in each) would else push out those that do, and cost memory for nothing.
 Everything remembered is bounded: two generations, and when the young one is full the old
 one is forgotten, with all that was not asked for since.
 """
@@ -26,6 +28,8 @@ _MAX_LINE_BYTES: Final = 1024
 _PLAN_OVERHEAD: Final = 500
 _LINE_OVERHEAD: Final = 100
 
+_ONCE: Final = 4096
+
 Plan = TypeVar("Plan")
 
 
@@ -37,10 +41,11 @@ class Plans(dict[bytes, Plan], Generic[Plan]):
     dictionary by inheritance, so that what is remembered costs no call of ours.
     """
 
-    __slots__ = ("_bytes", "_make", "_old")
+    __slots__ = ("_bytes", "_make", "_old", "_once")
 
     def __init__(self, make: Callable[[bytes], Plan]) -> None:
         self._make = make
+        self._once: set[int] = set()
         self._old: dict[bytes, Plan] = {}
         self._bytes = 0
 
@@ -48,6 +53,8 @@ class Plans(dict[bytes, Plan], Generic[Plan]):
         plan = self._old.get(head)
         if plan is None:
             plan = self._make(head)
+            if _is_new(head, self._once):
+                return plan
         if len(head) <= _MAX_HEAD_BYTES:
             self._bytes += 3 * len(head) + _PLAN_OVERHEAD
             if self._bytes > PLAN_BYTES // 2:
@@ -56,6 +63,17 @@ class Plans(dict[bytes, Plan], Generic[Plan]):
                 self._bytes = 0
             self[head] = plan
         return plan
+
+
+def _is_new(text: bytes, once: set[int]) -> bool:
+    """Tell whether `text` comes for the first time, as far as `once`, which notes it, remembers."""
+    key = hash(text)
+    if key in once:
+        return False
+    if len(once) >= _ONCE:
+        once.clear()
+    once.add(key)
+    return True
 
 
 class Field(NamedTuple):
@@ -77,13 +95,14 @@ class FieldLines:
     b'x-forwarded-for'
     """
 
-    __slots__ = ("_bytes", "_names", "_old", "_plain", "_prefixes", "_special")
+    __slots__ = ("_bytes", "_names", "_old", "_once", "_plain", "_prefixes", "_special")
 
     def __init__(self, special: list[str]) -> None:
         self._names = frozenset(name.encode() for name in special if not name.endswith("*"))
         self._prefixes = tuple(name[:-1].encode() for name in special if name.endswith("*"))
         self._plain: set[bytes] = set()
         self._old: set[bytes] = set()
+        self._once: set[int] = set()
         self._special: dict[bytes, Field] = {}
         self._bytes = 0
 
@@ -110,10 +129,11 @@ class FieldLines:
             raise ValueError("malformed field line")
         name = match[1].lower()
         if name not in self._names and not name.startswith(self._prefixes):
-            self._remember_plain(line)
+            if not _is_new(line, self._once):
+                self._remember_plain(line)
             return None
         field = Field(line, name, match[2].strip(b" \t"))
-        if len(line) <= _MAX_LINE_BYTES:
+        if len(line) <= _MAX_LINE_BYTES and not _is_new(line, self._once):
             self._account(2 * len(line))
             self._special[line] = field
         return field

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from sillyproxy import errors
 from sillyproxy.errors import BadRequest, Problem
-from sillyproxy.http1.forward import peer_fields, replace_host
+from sillyproxy.http1.forward import decrement_max_forwards, read_max_forwards, replace_host
 from sillyproxy.http1.grammar import ORIGIN_LINE
 from sillyproxy.http1.head import check_partial_head, read_request_line
 from sillyproxy.http1.reply import build_reply
@@ -67,7 +67,6 @@ class Downstream:
         "plans",
         "readable",
         "recv",
-        "recv_into",
         "send",
         "sock",
         "waits_writable",
@@ -78,11 +77,10 @@ class Downstream:
         self.sock = sock
         self.fd = sock.fileno()
         self.recv = sock.recv
-        self.recv_into = sock.recv_into
         self.send = sock.send
         self.ip = ip
-        self.peer = b"%b\r\nX-Request-ID: %b" % (peer_fields(ip), edge.id_prefix)
-        self.plans = edge.trusted_plans if edge.is_trusted(ip) else edge.plans
+        self.peer = edge.peer_fields(ip)
+        self.plans = edge.trusted_plans if edge.trusts and edge.is_trusted(ip) else edge.plans
         self.phase = IDLE
         self.inbox = b""
         self.outbox: bytes | memoryview = b""
@@ -102,32 +100,48 @@ class Downstream:
 
     def on_event(self, events: int) -> None:
         """Handle what epoll tells."""
-        if events != IN:
-            if events & GONE:
-                self.eof = True
-            if self.outbox and events & OUT:
-                self._flush()
-            if events & RESET and self.phase == BUSY:
-                self.exchange.abandon()
+        if events == IN and self.phase == IDLE:
+            # A request by itself, nearly always; what else there is takes the long way.
+            try:
+                data = self.recv(HEAD_READ_BYTES)
+            except OSError as error:
+                self._read_failed(error)
                 return
+            if len(data) == HEAD_READ_BYTES:
+                self.readable = True
+            if data:
+                self._process(data)
+            else:
+                self.close()
+            return
+        if events & GONE:
+            self.eof = True
+        if self.outbox and events & OUT:
+            self._flush()
         phase = self.phase
         if phase <= HEAD:
             self.read_head()
         elif phase == BUSY:
+            if events & RESET:
+                self.exchange.abandon()
+                return
             self.readable = True
             self.exchange.on_client(events)
         elif phase == LINGER:
             self._discard()
 
+    def _read_failed(self, error: OSError) -> None:
+        if isinstance(error, BlockingIOError):
+            self.readable = False
+        else:
+            self.close()
+
     def read_head(self) -> None:
         """Read what has come, which should be a request head."""
         try:
             data = self.recv(HEAD_READ_BYTES)
-        except BlockingIOError:
-            self.readable = False
-            return
-        except OSError:
-            self.close()
+        except OSError as error:
+            self._read_failed(error)
             return
         if not data:
             self.close()
@@ -139,53 +153,63 @@ class Downstream:
 
     def _process(self, data: bytes) -> None:
         """Serve the request whose head is in `data`, or wait for the rest of it."""
-        eol = data.find(b"\r\n")
-        end = data.find(b"\r\n\r\n", eol if eol > 0 else 0)
+        line = ORIGIN_LINE.match(data)
         try:
-            if end < 0 or eol == 0 or end > self.edge.max_head:
-                self._process_odd(data)
+            if line is None:
+                self._process_other_form(data)
                 return
-            line = ORIGIN_LINE.fullmatch(data, 0, eol)
-            if line is not None:
-                plan = self.plans[1][data[eol:end]]
-                method, target = line.groups()
-                self.inbox = b""
-                self.phase = BUSY
-                self.exchange.begin(method, target, 1, plan, plan.forward, data[end + 4 :])
+            eol = line.end()
+            # A head that came before, and nothing behind it: known without a look inside.
+            plan = self.plans[1].get(data[eol:-4]) if data.endswith(b"\r\n\r\n") else None
+            if plan is not None and (end := len(data) - 4) <= self.edge.max_head:
+                pass
             else:
-                self._process_other_form(data, eol, end)
+                end = data.find(b"\r\n\r\n", eol)
+                if end < 0 or end > self.edge.max_head:
+                    self._wait_head(data, end)
+                    return
+                plan = self.plans[1][data[eol:end]]
+            method, target = line.groups()
+            self.phase = BUSY
+            self.exchange.begin(method, target, 1, plan, plan.forward, data[end + 4 :])
         except BadRequest as error:
-            self._refuse(error.problem, data[:eol] if 0 < eol < 8192 else b"")
+            line_end = data.find(b"\r\n")
+            self._refuse(error.problem, data[:line_end] if 0 < line_end < 8192 else b"")
 
-    def _process_other_form(self, data: bytes, eol: int, end: int) -> None:
-        """Serve a request of HTTP/1.0, or whose target is not a path."""
+    def _process_other_form(self, data: bytes) -> None:
+        """Serve what does not begin with the request line that nearly everybody sends."""
+        while data.startswith(b"\r\n"):
+            data = data[2:]  # RFC 9112, 2.2: empty lines before a request line
+        eol = data.find(b"\r\n")
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or end > self.edge.max_head:
+            self._wait_head(data, end)
+            return
         method, target, minor, authority = read_request_line(data[:eol])
         plan: RequestPlan = self.plans[minor][data[eol:end]]
         if target == b"*":
             plan = copy(plan)
             plan.common = False  # its target is not appended to a path
         fields = plan.forward if authority is None else replace_host(plan, authority)
+        # RFC 9110, 7.6.2: only for these two.
+        hops = read_max_forwards(fields) if method in (b"OPTIONS", b"TRACE") else None
+        if hops:
+            fields = decrement_max_forwards(fields)
         self.inbox = b""
         self.phase = BUSY
-        self.exchange.begin(method, target, minor, plan, fields, data[end + 4 :])
+        self.exchange.begin(method, target, minor, plan, fields, data[end + 4 :], last_stop=hops == 0)
 
-    def _process_odd(self, data: bytes) -> None:
-        """Handle a head that is incomplete, too large, or comes behind empty lines (RFC 9112, 2.2)."""
-        stripped = data
-        while stripped.startswith(b"\r\n"):
-            stripped = stripped[2:]
-        if stripped is not data and stripped:
-            self._process(stripped)
-            return
+    def _wait_head(self, data: bytes, end: int) -> None:
+        """Wait for the rest of a head; raises BadRequest if it is too large already, or wrong."""
         max_head = self.edge.max_head
-        end = stripped.find(b"\r\n\r\n")
-        check_partial_head(stripped[: max_head + 1] if end < 0 else stripped[:end], max_head)
+        # The end of a head that just fits may come in two parts.
+        check_partial_head(data[: max_head + 4] if end < 0 else data[:end], max_head)
         if self.phase == IDLE:
             self.phase = HEAD
             # From its first byte on a head has this long, however it trickles in.
             if not self.fresh:
                 self.deadline_ns = self.edge.loop.now_ns + self.edge.header_ns
-        self.inbox = stripped
+        self.inbox = data
         if self.readable:
             self.edge.loop.soon(self.resume)
 
@@ -224,17 +248,25 @@ class Downstream:
         except OSError:
             return False
         if sent < len(data):
-            self.outbox = bytes(data[sent:])
-            if not self.waits_writable:
-                self.waits_writable = True
-                self.edge.loop.change(self.fd, READ_WRITE)
+            self.keep_back(data[sent:])
         return True
+
+    def keep_back(self, data: bytes | memoryview) -> None:
+        """Send the rest when the client takes more."""
+        self.outbox = bytes(data)
+        if not self.waits_writable:
+            self.waits_writable = True
+            self.edge.loop.change(self.fd, READ_WRITE)
 
     def end(self, *, keep: bool) -> None:
         """The exchange is over and all is sent: go on with the next request, or close."""
-        if not keep:
+        if keep:
+            self.go_on()
+        else:
             self._end_connection()
-            return
+
+    def go_on(self) -> None:
+        """The exchange is over and all is sent: be ready for the next."""
         self.phase = IDLE
         self.fresh = False
         if self.inbox or self.readable:
@@ -340,7 +372,7 @@ class Downstream:
         """Read and forget what a client sends that has been given its last answer."""
         while True:
             try:
-                count = self.recv_into(self.edge.buffer)
+                count = self.sock.recv_into(self.edge.buffer)
             except BlockingIOError:
                 return
             except OSError:

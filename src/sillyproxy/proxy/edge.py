@@ -16,7 +16,7 @@ from time import gmtime, strftime, time
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy.config.schema import Config
-from sillyproxy.http1.forward import RequestPlans, ResponsePlans
+from sillyproxy.http1.forward import RequestPlans, ResponsePlans, peer_fields
 from sillyproxy.metrics.layout import Row, Worker
 from sillyproxy.metrics.slab import Counts
 from sillyproxy.proxy.loop import Loop
@@ -42,6 +42,12 @@ RELAY_ROUNDS: Final = 8
 
 # What a tunnel (WebSocket) may be silent: its ends have pings of their own.
 TUNNEL_IDLE_NS: Final = 3600 * SECOND_NS
+# Clients whose forwarding fields are kept ready.
+_MAX_PEERS: Final = 4096
+
+# The address of a client that has none: it came over a unix socket (RFC 7239, 6.2).
+UNKNOWN: Final = "unknown"
+
 LINGER_NS: Final = 2 * SECOND_NS
 
 # A client that has closed its sending side may still want its answer, or be gone; that
@@ -68,6 +74,8 @@ class Edge:
         self.counts = counts
         self.worker_counts = counts.worker
         self.recorder = recorder
+        self.logs = recorder.writer is not None
+        self._peers: dict[str, bytes] = {}
         self.log = log
         self.report = report
         self.connections: set[Downstream] = set()
@@ -89,6 +97,7 @@ class Edge:
         """Serve by `config` from now on."""
         timeouts, limits = config.timeouts, config.limits
         self.config = config
+        self.trusts = bool(config.trusted_proxies)
         self.connect_ns = int(timeouts.connect_s * SECOND_NS)
         self.response_ns = int(timeouts.response_s * SECOND_NS)
         self.header_ns = int(timeouts.header_s * SECOND_NS)
@@ -102,15 +111,26 @@ class Edge:
         self.drop_trailers = frozenset((config.color_header.lower().encode(),))
         self.counts.grow(len(config.color_names) + 1)
         self.table = Table(config, random())  # noqa: S311  (chance, not a secret)
+        for color in self.table.colors:
+            color.row = self.counts.rows[color.slot]
+        self.no_color_row = self.counts.rows[0]
         self.worker_counts[Worker.GENERATION] = config.generation
 
     def is_trusted(self, ip: str) -> bool:
         """Tell whether a client's forwarding fields are believed."""
-        networks = self.config.trusted_proxies
-        if not networks:
+        if ip == UNKNOWN:
             return False
         address = ip_address(ip)
-        return any(address in network for network in networks)
+        return any(address in network for network in self.config.trusted_proxies)
+
+    def peer_fields(self, ip: str) -> bytes:
+        """Return the forwarding fields of a client, and the beginning of its requests' ids."""
+        fields = self._peers.get(ip)
+        if fields is None:
+            if len(self._peers) >= _MAX_PEERS:
+                self._peers.clear()
+            fields = self._peers[ip] = b"%b\r\nX-Request-ID: %b" % (peer_fields(ip), self.id_prefix)
+        return fields
 
     def set_endpoints(self, addresses: dict[str, tuple[Address, ...]]) -> None:
         """Use these endpoints from now on; close the idle connections of those that are gone."""

@@ -2,7 +2,7 @@
 One request and its response, from beginning to end.
 
 The phases in order: `begin` (a request head has come), `_send` (an idle connection, or a
-new one: `connected`), `_read_head` (the response's), `_answer`, `_relay_response`, and
+new one: `connected`), `read_head` (the response's), `_answer`, `_relay_response`, and
 `_finish`, which every exchange reaches once and which records it. The request's body
 goes its own way beside them (`_relay_request`), because a response may begin before it
 has ended. `_fail` sends a request elsewhere if no byte of it can have been acted on, and
@@ -24,9 +24,7 @@ from sillyproxy import errors
 from sillyproxy.errors import BadRequest, BadResponse, Problem
 from sillyproxy.http1.forward import (
     chain_fields,
-    decrement_max_forwards,
     peer_fields,
-    read_max_forwards,
     without_chunks,
 )
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, UNTIL_CLOSE, Chunked, ChunkError
@@ -35,7 +33,7 @@ from sillyproxy.metrics.layout import ROW_HEAD, Row, Worker, bucket_of
 from sillyproxy.proxy.edge import HALF_CLOSED_NS, RELAY_BYTES, RELAY_ROUNDS, Edge
 from sillyproxy.proxy.loop import GONE
 from sillyproxy.proxy.tunnel import Tunnel
-from sillyproxy.proxy.upstream import Upstream
+from sillyproxy.proxy.upstream import WAITING, Upstream
 
 if TYPE_CHECKING:
     from sillyproxy.http1.forward import RequestPlan, ResponsePlan
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
 
 OVER: Final = 0  # nothing under way
 CONNECTING: Final = 1  # to an endpoint
-WAITING: Final = 2  # for the response's head
+# WAITING = 2: for the response's head (upstream.py wants to know)
 ANSWERING: Final = 3  # the response's body is on its way
 FLUSHING: Final = 4  # all of the response is here, not all of it with the client
 TUNNELLING: Final = 5
@@ -63,9 +61,6 @@ _MAX_INFORMATIONAL: Final = 32
 _MAX_TRIES: Final = 12
 _INT: Final = Struct("i")
 _NEVER_NS: Final = 1 << 62
-
-# RFC 9110, 7.6.2: Max-Forwards counts for these.
-_COUNTED_METHODS: Final = frozenset((b"OPTIONS", b"TRACE"))
 
 # RFC 9110, 9.2.2.
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -106,6 +101,7 @@ class Exchange:
         "tried",
         "tunnel",
         "untaken",
+        "untidy",
         "upload",
         "upload_broken",
         "upstream",
@@ -133,17 +129,27 @@ class Exchange:
         self.keep = False
         self.upload_broken = False
         self.reusable = False
+        self.untidy = False  # there is something for _tidy
         self.tunnel: Tunnel | None = None
         self.untaken = (0, 0)  # which exchange, and what its peer had not taken at the last look
 
     # -- 1. A request -------------------------------------------------------------------
 
     def begin(
-        self, method: bytes, target: bytes, minor: int, plan: RequestPlan, fields: bytes, rest: bytes
+        self,
+        method: bytes,
+        target: bytes,
+        minor: int,
+        plan: RequestPlan,
+        fields: bytes,
+        rest: bytes,
+        *,
+        last_stop: bool = False,
     ) -> None:
         """
         Take on a request; `fields` go to the endpoint, `rest` is what came behind the head.
 
+        With `last_stop` it may go no further than here (Max-Forwards: 0).
         Raises BadRequest, before anything was sent, if the beginning of the body is wrong.
         """
         edge = self.edge
@@ -162,13 +168,15 @@ class Exchange:
             self._begin_upload(plan.body, rest)
         edge.worker_counts[_ACCEPTED] += 1
         edge.next_id = self.number = edge.next_id + 1
-        if method in _COUNTED_METHODS and self._is_last_stop():
+        if last_stop:
+            self._answer_as_last_stop()
             return
         if edge.max_body and self._is_too_large(plan.body):
             self.keep = False
             self.reply(errors.BODY_TOO_LARGE)
             return
-        color = edge.table.pick()
+        table = edge.table
+        color = table.turns[table.split.pick()]
         if color is None:
             self.reply(errors.NO_BACKEND)
             return
@@ -184,6 +192,7 @@ class Exchange:
         return (body if chunks is None else chunks.payload_bytes) > self.edge.max_body
 
     def _begin_upload(self, body: int, rest: bytes) -> None:
+        self.untidy = True
         edge = self.edge
         down = self.down
         if body == CHUNKED:
@@ -201,24 +210,16 @@ class Exchange:
         self.bytes_in = len(self.first)
         down.deadline_ns = edge.loop.now_ns + (edge.idle_ns if self.upload else edge.response_ns)
 
-    def _is_last_stop(self) -> bool:
-        """Answer OPTIONS and TRACE that may go no further, count down for others (RFC 9110, 7.6.2)."""
-        left = read_max_forwards(self.fields)
-        if left is None:
-            return False
-        if left > 0:
-            self.fields = decrement_max_forwards(self.fields)
-            return False
-        edge = self.edge
+    def _answer_as_last_stop(self) -> None:
+        """Answer OPTIONS or TRACE by ourselves (RFC 9110, 7.6.2)."""
         self.keep = keep = self._may_keep()
-        date = edge.date()
+        date = self.edge.date()
         if self.method == b"OPTIONS":
             answer = build_options_reply(date=date, close=not keep)
         else:
             line = b"TRACE %b HTTP/1.%d" % (self.target, self.minor)
             answer = build_trace_reply(line + self.fields, date=date, close=not keep)
         self._say(answer, 200)
-        return True
 
     # -- 2. To an endpoint --------------------------------------------------------------
 
@@ -228,9 +229,9 @@ class Exchange:
         assert endpoint is not None
         endpoint.inflight += 1
         idle = endpoint.idle
-        # What may not be sent twice is not sent where nobody may be listening any more.
-        if idle and self.method != b"GET" and self.method not in _IDEMPOTENT:
-            while idle and idle[-1].has_ended():
+        if self.method != b"GET":
+            # What may not be sent twice is not sent where nobody may be listening any more.
+            while idle and self.method not in _IDEMPOTENT and idle[-1].has_ended():
                 idle[-1].close()
         if idle:
             self.upstream = upstream = idle.pop()
@@ -285,6 +286,7 @@ class Exchange:
         self.upstream = None
         self.edge.avoid(color, endpoint, detail)
         self.tried.append(endpoint)
+        self.untidy = True
         self._leave_endpoint()
         self._go_elsewhere(problem, reason)
 
@@ -405,7 +407,7 @@ class Exchange:
         for _ in range(RELAY_ROUNDS):
             size = min(self.upload, RELAY_BYTES) if self.upload > 0 else RELAY_BYTES
             try:
-                count = down.recv_into(buffer, size)
+                count = down.sock.recv_into(buffer, size)
             except BlockingIOError:
                 down.readable = False
                 return
@@ -472,7 +474,7 @@ class Exchange:
 
         It may have answered before it closed (413, say), and that answer is the client's.
         """
-        self.upload_broken = True
+        self.upload_broken = self.untidy = True
         if self.state == WAITING:
             self.on_upstream(GONE)
         elif self.state == ANSWERING and self.upload == 0:
@@ -482,13 +484,13 @@ class Exchange:
 
     def on_upstream(self, events: int) -> None:
         """The endpoint has sent something, or has closed."""
-        state = self.state
-        if state == WAITING:
-            self._read_head(events)
-        elif state == ANSWERING:
+        if self.state == WAITING:
+            self.read_head(events)
+        elif self.state == ANSWERING:
             self._relay_response()
 
-    def _read_head(self, events: int) -> None:
+    def read_head(self, events: int) -> None:
+        """Read what has come of the response's head."""
         upstream = self.upstream
         assert upstream is not None
         try:
@@ -544,11 +546,12 @@ class Exchange:
 
     def _read_on(self) -> None:
         if self.state == WAITING and self.upstream is not None:
-            self._read_head(GONE)
+            self.read_head(GONE)
 
     def _inform(self, plan: ResponsePlan) -> bool:
         """Pass on an interim response (RFC 9110, 15.2); False if that was the end."""
         self.informed += 1
+        self.untidy = True
         if self.informed > _MAX_INFORMATIONAL:
             self._fail(errors.BAD_RESPONSE)
             return False
@@ -585,27 +588,35 @@ class Exchange:
         if self.method == b"HEAD" or plan.status in (204, 304):
             body = 0
         extra = len(data) - end - 4
-        if (
-            extra == body
-            and self.keep
-            and self.upload == 0
-            and self.minor
-            and plan.dated
-            and not (down.outbox or down.eof or self.edge.draining)
-        ):
-            # The whole response is here, and the connections go on: nearly always.
+        if extra == body and plan.dated and self.minor and not (self.upload or down.outbox):
+            # The whole response is here, as nearly always.
             self.bytes_out = body
-            self.download = 0
             if plan.reusable:
-                self._release(upstream)
+                upstream.endpoint.inflight -= 1
+                self.upstream = None
+                upstream.release()
             else:
                 self._drop_upstream()
-            if not down.write(plan.forward + data[end:]):
+            self.keep = keep = self.keep and not (down.eof or self.edge.draining)
+            out = plan.forward + (data[end:] if keep else b"\r\nConnection: close" + data[end:])
+            # Inlined from Downstream.write: once for every response.
+            try:
+                sent = down.send(out)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
                 self.abandon()
-            elif down.outbox:
-                self.state = FLUSHING
+                return
+            if sent == len(out):
+                down.deadline_ns = self._record(plan.status, _ANSWERED, None) + self.edge.idle_ns
+                if keep:
+                    down.go_on()
+                else:
+                    down.end(keep=False)
             else:
-                self._finish(self.status)
+                self.download = 0
+                self.state = FLUSHING
+                down.keep_back(out[sent:])
             return
         self._answer_in_parts(plan, body, data[end + 4 :], more=more)
 
@@ -620,6 +631,7 @@ class Exchange:
             self.keep = False
         elif body == CHUNKED:
             self.keep = self.keep and self.minor == 1
+            self.untidy = True
             self.chunks_out = Chunked(
                 decode=self.minor == 0, drop=self.edge.drop_trailers | FORBIDDEN_TRAILERS
             )
@@ -733,7 +745,9 @@ class Exchange:
         upstream = self.upstream
         if upstream is not None:
             if self.reusable and self.upload == 0 and not upstream.outbox and not self.upload_broken:
-                self._release(upstream)
+                self.upstream = None
+                self._leave_endpoint()
+                upstream.release()
             else:
                 self._drop_upstream()
         if self.upload:
@@ -767,6 +781,7 @@ class Exchange:
         """Both ends of the tunnel are closed."""
         self.tunnel = None
         self.bytes_in, self.bytes_out = bytes_in, bytes_out
+        self.untidy = True
         self.edge.worker_counts[Worker.TUNNELS_OPEN] -= 1
         self._drop_upstream()
         self._record(101, Worker.ANSWERED, None)
@@ -920,13 +935,6 @@ class Exchange:
 
     # -- 6. The end ---------------------------------------------------------------------
 
-    def _release(self, upstream: Upstream) -> None:
-        endpoint = self.endpoint
-        assert endpoint is not None
-        endpoint.inflight -= 1
-        self.upstream = None
-        upstream.release()
-
     def _drop_upstream(self) -> None:
         """Close the connection to the endpoint, which ends whatever it still does for us."""
         upstream = self.upstream
@@ -950,28 +958,31 @@ class Exchange:
         duration_ns = ended_ns - self.started_ns
         edge.worker_counts[outcome] += 1
         color = self.color
-        row = edge.counts.rows[color.slot if color is not None else 0]
+        row = edge.no_color_row if color is None else color.row
         row[status // 100 if status != 499 else 0] += 1
         row[_DURATION_NS] += duration_ns
         row[ROW_HEAD + bucket_of(duration_ns)] += 1
         row[_BYTES_OUT] += self.bytes_out
-        if self.bytes_in:
-            row[_BYTES_IN] += self.bytes_in
-        if edge.recorder.writer is not None:
+        if edge.logs:
             edge.recorder.add(self, status, duration_ns, problem.kind if problem is not None else "")
         edge.loop.unsettled = True
         self.state = OVER
         self.color = self.endpoint = None
         self.bytes_out = 0
-        if self.bytes_in or self.upload or self.first:
-            self.bytes_in = self.upload = 0
-            self.first = b""
-        if self.tried or self.chunks_in or self.chunks_out or self.informed or self.upload_broken:
-            self.tried = []
-            self.chunks_in = self.chunks_out = None
-            self.informed = 0
-            self.upload_broken = False
+        if self.untidy:
+            self._tidy(row)
         return ended_ns
+
+    def _tidy(self, row: list[int]) -> None:
+        """Count and put back what most exchanges never touch."""
+        row[_BYTES_IN] += self.bytes_in
+        self.untidy = False
+        self.bytes_in = self.upload = 0
+        self.first = b""
+        self.tried = []
+        self.chunks_in = self.chunks_out = None
+        self.informed = 0
+        self.upload_broken = False
 
 
 # A refused request's own words are not to be trusted in a log.

@@ -13,7 +13,7 @@ from sillyproxy.errors import OVERLOADED
 from sillyproxy.http1.reply import build_reply
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.proxy.downstream import Downstream
-from sillyproxy.proxy.edge import Edge
+from sillyproxy.proxy.edge import UNKNOWN, Edge
 from sillyproxy.proxy.loop import LEVEL_IN
 
 _BATCH: Final = 64
@@ -66,7 +66,7 @@ class Listener:
             if len(edge.connections) >= self._max:
                 self._refuse(sock)
                 continue
-            Downstream(edge, sock, "unix" if self._unix else _plain_ip(address[0]))
+            Downstream(edge, sock, UNKNOWN if self._unix else _plain_ip(address[0]))
         return False
 
     def _refuse(self, sock: socket.socket) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from sillyproxy.errors import CONNECT_TIMEOUT, REFUSED
 from sillyproxy.metrics.layout import Row
-from sillyproxy.proxy.loop import OUT, READ, READ_WRITE
+from sillyproxy.proxy.loop import IN, OUT, READ, READ_WRITE
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.edge import Edge
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sillyproxy.traffic.endpoint import Endpoint
 
 MAX_IDLE: Final = 256
+# The exchange's state in which it waits for the response's head.
+WAITING: Final = 2
 _NOT_YET: Final = frozenset((0, errno.EINPROGRESS, errno.EALREADY, errno.EISCONN))
 
 
@@ -84,6 +86,9 @@ class Upstream:
     def on_event(self, events: int) -> None:
         """Handle what epoll tells."""
         exchange = self.exchange
+        if events == IN and exchange is not None and exchange.state == WAITING:
+            exchange.read_head(events)
+            return
         if exchange is None:
             if events != OUT:
                 self.close()

@@ -18,12 +18,12 @@ class ColorAtWork:
     """
     One color of one generation.
 
-    `slot` is its row in the counts, `field` the header line that tells the backend its
-    color. `endpoints` is replaced as a whole when discovery finds others; `leaving` are those
-    that are gone and were still busy then.
+    `slot` is its row in the counts, `row` the counts themselves, put here by whoever counts;
+    `field` the header line that tells the backend its color. `endpoints` is replaced as a
+    whole when discovery finds others; `leaving` are those that are gone and were still busy.
     """
 
-    __slots__ = ("_next", "endpoints", "field", "label", "leaving", "name", "slot", "weight")
+    __slots__ = ("_next", "endpoints", "field", "label", "leaving", "name", "row", "slot", "weight")
 
     def __init__(self, name: str, slot: int, weight: float, field: bytes) -> None:
         self.name = name
@@ -34,6 +34,7 @@ class ColorAtWork:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.leaving: tuple[Endpoint, ...] = ()
         self._next = 0
+        self.row: list[int] = []
 
     def pick(self, random: Callable[[], float], now_ns: int) -> Endpoint | None:
         """Return the endpoint for the next request; None if the color has none, or avoids them all."""

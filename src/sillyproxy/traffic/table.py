@@ -27,7 +27,7 @@ def authority_of(upstream: Upstream) -> bytes:
 class Table:
     """The colors with the split between them, which begins at `start`, in [0, 1)."""
 
-    __slots__ = ("_by_name", "_split", "_upstreams", "colors")
+    __slots__ = ("_by_name", "_upstreams", "colors", "split", "turns")
 
     def __init__(self, config: Config, start: float) -> None:
         slots = {name: index for index, name in enumerate(config.color_names, start=1)}
@@ -47,12 +47,13 @@ class Table:
             for color in config.colors
         }
         self._by_name = {color.name: color for color in self.colors}
-        self._split = Split([color.weight for color in self.colors], start)
+        self.split = Split([color.weight for color in self.colors], start)
+        # By the split's index; -1, "no color", is the last.
+        self.turns: tuple[ColorAtWork | None, ...] = (*self.colors, None)
 
     def pick(self) -> ColorAtWork | None:
         """Return the color whose turn it is; None when no color takes traffic."""
-        index = self._split.pick()
-        return self.colors[index] if index >= 0 else None
+        return self.turns[self.split.pick()]
 
     def pick_again(
         self, color: ColorAtWork, tried: Collection[Endpoint], now_ns: int
