@@ -17,7 +17,7 @@ class WorkerSetup:
     The listening sockets are bound, listen, and are this worker's alone (SO_REUSEPORT; a
     unix socket is shared). They stay open in the supervisor, so that a worker's death
     leaves the connections in its accept queue to its successor. `block` is its part of
-    the shared counts. `lifeline` reads end-of-file when the supervisor is gone.
+    the shared counts, `memory` all of them. `lifeline` reads end-of-file when the supervisor is gone.
     """
 
     index: int
@@ -26,6 +26,7 @@ class WorkerSetup:
     channel: Channel
     block: memoryview
     lifeline: int
+    memory: memoryview | None = None
 
 
 @dataclass(slots=True)

@@ -335,7 +335,15 @@ class Supervisor:
         block = slab.block_of(self._memory, index)
         block[Count.PID] = os.getpid()
         return self._run_worker(
-            WorkerSetup(index, self._config, mine, ends.to_controller[index], block, self._lifeline)
+            WorkerSetup(
+                index,
+                self._config,
+                mine,
+                ends.to_controller[index],
+                block,
+                self._lifeline,
+                self._memory,
+            )
         )
 
     def _be_controller(self) -> int:

@@ -24,7 +24,8 @@ import socket
 from typing import Final
 
 from sillyproxy.config.schema import Config
-from sillyproxy.metrics.slab import Counts
+from sillyproxy.metrics.layout import Worker
+from sillyproxy.metrics.slab import Counts, block_of
 from sillyproxy.proxy.downstream import IDLE
 from sillyproxy.proxy.edge import SECOND_NS, Edge
 from sillyproxy.proxy.listener import Listener
@@ -38,6 +39,8 @@ from sillyproxy.traffic.endpoint import Endpoint
 SERVING: Final = 0
 LEAVING: Final = 1
 DRAINING: Final = 2
+
+_CONNECTIONS_OPEN: Final = int(Worker.CONNECTIONS_OPEN)
 
 # Beside client and upstream connections a process needs a few descriptors for itself.
 _OWN_DESCRIPTORS: Final = 64
@@ -105,7 +108,17 @@ class _Worker:
         """Begin to accept. Who came before we knew any endpoint has waited in the queue, not got a 503."""
         if not self._listeners and self._phase == SERVING:
             limit = _connection_limit(self._config)
-            self._listeners = [Listener(self._edge, sock, limit) for sock in self._setup.listeners]
+            self._listeners = [
+                Listener(self._edge, sock, limit, self._count_others) for sock in self._setup.listeners
+            ]
+
+    def _count_others(self) -> int:
+        """Return how many clients the other workers serve, 20 ms ago at most; 0 if no limit was set."""
+        memory = self._setup.memory
+        if memory is None or self._config.limits.connections is None:
+            return 0
+        others = (index for index in range(self._config.workers) if index != self._setup.index)
+        return sum(block_of(memory, index)[_CONNECTIONS_OPEN] for index in others)
 
     def _report(self, color: str, endpoint: Endpoint, up: bool, reason: str) -> None:
         address = Address(endpoint.upstream, endpoint.ip, endpoint.port)
@@ -201,13 +214,11 @@ def _open_recorder(config: Config) -> Recorder:
 
 
 def _connection_limit(config: Config) -> int:
-    """Return how many client connections this worker takes: its part of the limit, as descriptors allow."""
+    """Return how many client connections there may be: the limit that was set, and what descriptors allow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     # Each client may need an upstream connection besides.
     limit = max(1, (soft - _OWN_DESCRIPTORS) // 2) if soft != resource.RLIM_INFINITY else 1 << 30
-    if config.limits.connections is not None:
-        limit = min(limit, -(-config.limits.connections // config.workers))
-    return limit
+    return limit if config.limits.connections is None else min(limit, config.limits.connections)

@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,17 @@ def test_dead_endpoint_that_is_replaced_is_forgotten() -> None:
             worker.use(staying)
             load.wait_answers(100)
         _judge(load)
+
+
+def test_requests_under_way_on_a_removed_endpoint_are_still_counted_as_such() -> None:
+    """Who watches a color drain sees the requests that its removed endpoints are still busy with."""
+    with origins(2) as (leaving, staying), lone_worker(leaving) as worker:
+        client = Client(worker.port)
+        client.send(GET % b"/sleep/3")
+        wait_until(lambda: worker.read_counts()["blue"]["inflight"] == 1, "the request")
+        worker.use(staying)
+        wait_until(lambda: _answered_by(worker, staying), "the change")
+        time.sleep(0.2)  # counts are published 20 ms later at most
+        counts = worker.read_counts()
+        assert (counts["worker"]["inflight"], counts["blue"]["inflight"]) == (1, 1)
+        client.close()

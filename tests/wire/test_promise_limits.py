@@ -83,3 +83,23 @@ def test_few_descriptors_mean_few_connections_not_a_crash() -> None:
             wait_until(lambda: not read_counters(proxy)["connections_open"], "the connections to end")
         assert find_workers(proxy) == [worker]
         assert ask_many(proxy.port, 100) == {b"blue": 100}
+
+
+def test_limit_counts_the_clients_of_all_workers() -> None:
+    """
+    However the kernel deals them out to two workers, 20 clients of 20 are served and the next is not.
+    """
+    limits = {"SILLYPROXY_MAX_CONNECTIONS": "20", "SILLYPROXY_WORKERS": "2"}
+    with origin() as backend, serving({"BLUE": backend.url, **limits}) as proxy:
+        wait_until(lambda: not read_counters(proxy)["connections_open"], "the start")
+        clients = []
+        for count in range(1, 21):
+            client = Client(proxy.port)
+            clients.append(client)
+            client.send(GET % b"/")
+            assert client.read_reply().status == 200
+            wait_until(lambda count=count: read_counters(proxy)["connections_open"] == count, "the count")  # type: ignore[misc]
+        extra = Client(proxy.port)
+        assert extra.read_reply().status == 503
+        for client in (*clients, extra):
+            client.close()

@@ -72,7 +72,7 @@ class Downstream:
         "waits_writable",
     )
 
-    def __init__(self, edge: Edge, sock: socket.socket, ip: str) -> None:
+    def __init__(self, edge: Edge, sock: socket.SocketType, ip: str) -> None:
         self.edge = edge
         self.sock = sock
         self.fd = sock.fileno()

@@ -26,7 +26,9 @@ class _Direction:
 
     __slots__ = ("count", "edge", "ended", "sink", "source", "waiting")
 
-    def __init__(self, edge: Edge, source: socket.socket, sink: socket.socket, waiting: bytes) -> None:
+    def __init__(
+        self, edge: Edge, source: socket.SocketType, sink: socket.SocketType, waiting: bytes
+    ) -> None:
         self.edge = edge
         self.source = source
         self.sink = sink
