@@ -4,9 +4,19 @@ ARG BASE=python:3.13-slim
 FROM ${BASE} AS build
 COPY pyproject.toml README.md /src/
 COPY src /src/src
+COPY myapp/myapp.py /src/myapp/
 # A virtual environment is the same path in every base image; one without pip stays small.
 RUN python -m venv --without-pip /opt/venv \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check /src
+# --build-arg COMPILE=1: the same source with its hot path compiled, a fifth less CPU per request (docs/design.md).
+# Fetches a C compiler from Debian; where BASE has Debian's own Python, its headers (python3-dev) must be in BASE.
+ARG COMPILE=0
+COPY scripts/compile.py /src/scripts/
+RUN if [ "$COMPILE" = 1 ]; then \
+      apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
+      && python -m venv /opt/tools && /opt/tools/bin/pip install --no-cache-dir --disable-pip-version-check mypy \
+      && PYTHONPATH="$(echo /opt/venv/lib/python3*/site-packages)" /opt/tools/bin/python /src/scripts/compile.py --installed; \
+    fi
 
 FROM ${BASE}
 RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sillyproxy

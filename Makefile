@@ -3,28 +3,36 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint types bench docs fuzz clean
+.PHONY: demo test test-compiled check lint types compiled bench fuzz clean
 
 demo: $(VENV)/.dev
 	@$(BIN)/sillyproxy demo
 
 test: $(VENV)/.dev
-	@$(BIN)/ruff check src tests bench myapp
-	@$(BIN)/ruff format --check src tests bench myapp
+	@$(BIN)/ruff check src tests bench fuzz scripts myapp
+	@$(BIN)/ruff format --check src tests bench fuzz scripts myapp
 	@$(BIN)/mypy
 	@$(BIN)/pytest
 
 check lint types: $(VENV)/.dev
-	@$(BIN)/ruff check src tests bench myapp
-	@$(BIN)/ruff format --check src tests bench myapp
+	@$(BIN)/ruff check src tests bench fuzz scripts myapp
+	@$(BIN)/ruff format --check src tests bench fuzz scripts myapp
 	@$(BIN)/mypy
 
 $(VENV)/.dev: pyproject.toml
 	@PYTHON=$(PYTHON) sh ./scripts/venv.sh $(VENV) dev
 	@touch $@
 
+# The hot path compiled by mypyc, in a copy of the package; needs gcc and Python's headers.
+compiled: $(VENV)/.dev
+	@$(BIN)/python scripts/compile.py build/compiled
+
+# What a client sees must be the same: the conformance suite against the compiled copy.
+test-compiled: compiled
+	@PYTHONPATH=build/compiled $(BIN)/pytest tests/wire/conformance tests/wire/test_promise_books.py
+
 # All of it takes half an hour on a quiet machine; make bench BENCH=--quick takes three minutes.
-bench: $(VENV)/.bench
+bench: $(VENV)/.bench compiled
 	@$(BIN)/python -m bench $(BENCH)
 
 $(VENV)/.bench: pyproject.toml

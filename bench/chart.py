@@ -15,6 +15,7 @@ matplotlib.use("svg")
 pyplot: Any = importlib.import_module("matplotlib.pyplot")
 
 INK, SOFT, PAPER = "#1f2430", "#6b7280", "#ffffff"
+OUR_SUBJECTS = ("sillyproxy", "compiled")
 OURS = ("#0f766e", "#7cc7bf")  # user, system
 OTHERS = ("#64748b", "#c3ccd8")
 SUMMARY = ("tiny", "browser", "1m", "close", "upload", "echo")
@@ -57,7 +58,7 @@ def _draw_panel(axes: Any, title: str, bars: Sequence[tuple[str, float, float, s
     """`bars`: subject, first part, second part, label."""
     limit = max(first + second for _, first, second, _ in bars)
     for row, (subject, first, second, label) in enumerate(bars):
-        user_color, system_color = OURS if subject == "sillyproxy" else OTHERS
+        user_color, system_color = OURS if subject in OUR_SUBJECTS else OTHERS
         axes.barh(row, first, color=user_color, height=0.7)
         axes.barh(row, second, left=first, color=system_color, height=0.7)
         axes.text(
@@ -66,12 +67,12 @@ def _draw_panel(axes: Any, title: str, bars: Sequence[tuple[str, float, float, s
             label,
             va="center",
             fontsize=8.5,
-            weight="bold" if subject == "sillyproxy" else "normal",
+            weight="bold" if subject in OUR_SUBJECTS else "normal",
         )
     axes.set_title(title, loc="left", fontsize=10, weight="bold", color=INK)
     axes.set_yticks(range(len(bars)), [subject for subject, *_ in bars])
     for tick in axes.get_yticklabels():
-        if tick.get_text() == "sillyproxy":
+        if tick.get_text() in OUR_SUBJECTS:
             tick.set_weight("bold")
     axes.invert_yaxis()
     axes.set_xlim(0, limit * 1.6)  # room for the labels

@@ -72,7 +72,9 @@ def _write(job: Job, name: str, text: str) -> str:
     return str(path)
 
 
-# sillyproxy
+# sillyproxy, as its source runs, and with its hot path compiled by scripts/compile.py
+
+COMPILED = Path(__file__).parent.parent / "build" / "compiled"
 
 
 def _find_sillyproxy() -> str:
@@ -88,6 +90,17 @@ def _find_sillyproxy() -> str:
         ).stdout.strip()
         version = f"{version} ({commit})"
     return version
+
+
+def _find_compiled() -> str:
+    if not (COMPILED / "sillyproxy").is_dir():
+        raise MissingError("sillyproxy is not compiled; run make compiled (needs gcc and Python's headers)")
+    return _find_sillyproxy()
+
+
+def _launch_compiled(job: Job) -> Launch:
+    plain = _launch_sillyproxy(job)
+    return Launch(plain.command, {**plain.environment, "PYTHONPATH": str(COMPILED)})
 
 
 def _launch_sillyproxy(job: Job) -> Launch:
@@ -387,6 +400,7 @@ SUBJECTS = {
     subject.name: subject
     for subject in (
         Subject("sillyproxy", _find_sillyproxy, _launch_sillyproxy),
+        Subject("compiled", _find_compiled, _launch_compiled),
         Subject(
             "nginx",
             lambda: _ask(["nginx", "-v"], r"nginx/(\S+)", "on Debian: apt-get install nginx-light"),

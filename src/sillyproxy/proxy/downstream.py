@@ -50,6 +50,8 @@ class Downstream:
     sending side; `fresh`: no request has come yet; `closing`: close once the outbox is empty.
     """
 
+    # For the compiler: an attribute is not deleted unless it is said here.
+    __deletable__ = ("exchange",)
     __slots__ = (
         "closing",
         "deadline_ns",
