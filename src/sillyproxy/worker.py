@@ -45,6 +45,8 @@ _CONNECTIONS_OPEN: Final = int(Worker.CONNECTIONS_OPEN)
 # Beside client and upstream connections a process needs a few descriptors for itself.
 _OWN_DESCRIPTORS: Final = 64
 _LOG_CLOSE_S: Final = 0.5
+# Somebody waits for the end of one that leaves.
+_LEAVING_TICK_S: Final = 0.02
 
 # A worker that knows no endpoint can only answer 503; the controller needs a moment to tell.
 _WAIT_ENDPOINTS_NS: Final = 5 * SECOND_NS
@@ -148,6 +150,7 @@ class _Worker:
         edge = self._edge
         self._phase = LEAVING
         edge.draining = True
+        edge.loop.set_tick(_LEAVING_TICK_S)
         edge.loop.ticking = True
         self._until_ns = edge.loop.now_ns + int(delay_s * SECOND_NS)
         if not delay_s:

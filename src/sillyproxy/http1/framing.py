@@ -79,6 +79,9 @@ class Chunked:
 
     def feed(self, data: bytes | memoryview) -> bytes | memoryview:
         """Take the next bytes; return what may go on. Raises ChunkError, after which the body is unusable."""
+        if self.done:
+            self.rest += bytes(data)
+            return b""
         if self._state == _DATA and len(data) <= self._left:
             # Inside a large chunk: nothing to read, nothing to copy.
             self._left -= len(data)

@@ -487,7 +487,7 @@ class Exchange:
         if self.state == WAITING:
             self.read_head(events)
         elif self.state == ANSWERING:
-            self._relay_response()
+            self._relay_response(thorough=events & GONE != 0)
 
     def read_head(self, events: int) -> None:
         """Read what has come of the response's head."""
@@ -690,8 +690,13 @@ class Exchange:
         self.bytes_out += len(data)
         return data
 
-    def _relay_response(self) -> None:
-        """Pass on what has come of the response's body, until one side has no more or takes no more."""
+    def _relay_response(self, *, thorough: bool = True) -> None:
+        """
+        Pass on what has come of the response's body, until one side has no more or takes no more.
+
+        A read that does not fill the buffer has emptied the socket: unless `thorough`, which is
+        for when its end may be behind it, or events were missed, nobody looks again for nothing.
+        """
         upstream = self.upstream
         down = self.down
         edge = self.edge
@@ -725,7 +730,7 @@ class Exchange:
             if self.download == 0:
                 self._response_complete()
                 return
-            if down.outbox:
+            if down.outbox or (count < RELAY_BYTES and not thorough):
                 return
         edge.loop.soon(self._go_on_relaying_response)
 

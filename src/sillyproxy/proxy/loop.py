@@ -23,6 +23,7 @@ Handler = Callable[[int], None]
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 GONE: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+ENDED: Final = select.EPOLLRDHUP
 RESET: Final = select.EPOLLHUP | select.EPOLLERR
 READ: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 READ_WRITE: Final = READ | select.EPOLLOUT
@@ -71,6 +72,11 @@ class Loop:
         self.ticking = False
         self.unsettled = False
         self.stopped = False
+
+    def set_tick(self, tick_s: float) -> None:
+        """Tick every `tick_s` from now on."""
+        self._tick_s = tick_s
+        self._tick_ns = int(tick_s * 1e9)
 
     def add(self, fd: int, handler: Handler, events: int) -> None:
         """Call `handler` with the events of `fd` from now on."""

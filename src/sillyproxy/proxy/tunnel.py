@@ -9,10 +9,11 @@ reset ends both.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sillyproxy.proxy.edge import RELAY_ROUNDS, TUNNEL_IDLE_NS
-from sillyproxy.proxy.loop import OUT, READ_WRITE, RESET
+from sillyproxy.proxy.edge import RELAY_BYTES, RELAY_ROUNDS, TUNNEL_IDLE_NS
+from sillyproxy.proxy.loop import ENDED, GONE, OUT, READ_WRITE, RESET
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.downstream import Downstream
@@ -22,22 +23,36 @@ if TYPE_CHECKING:
 
 
 class _Direction:
-    """Bytes from one socket to the other. `waiting` is what the reader has not taken yet."""
+    """
+    Bytes from one socket to the other.
 
-    __slots__ = ("count", "edge", "ended", "sink", "source", "waiting")
+    `waiting` is what the reader has not taken yet; `go_on` is called to move more in a later round.
+    """
+
+    __slots__ = ("count", "edge", "ended", "go_on", "sink", "source", "waiting")
 
     def __init__(
-        self, edge: Edge, source: socket.SocketType, sink: socket.SocketType, waiting: bytes
+        self,
+        edge: Edge,
+        source: socket.SocketType,
+        sink: socket.SocketType,
+        waiting: bytes,
+        go_on: Callable[[], None],
     ) -> None:
         self.edge = edge
         self.source = source
         self.sink = sink
         self.waiting = waiting
+        self.go_on = go_on
         self.count = len(waiting)
         self.ended = False
 
-    def move(self) -> bool:
-        """Pass on what there is, as far as it is taken; False if a connection is broken."""
+    def move(self, *, thorough: bool = True) -> bool:
+        """
+        Pass on what there is, as far as it is taken; False if a connection is broken.
+
+        Unless `thorough` a read that does not fill the buffer is the last: it has emptied the socket.
+        """
         buffer = self.edge.buffer
         try:
             for _ in range(RELAY_ROUNDS):
@@ -53,17 +68,24 @@ class _Direction:
                     self.sink.shutdown(socket.SHUT_WR)
                     return True
                 self.count += count
-                self.waiting = bytes(buffer[:count])
+                sent = self._send(buffer[:count])
+                if sent < count:
+                    self.waiting = bytes(buffer[sent:count])
+                    return True
+                if count < RELAY_BYTES and not thorough:
+                    return True
         except BlockingIOError:
             return True
         except OSError:
             return False
-        self.edge.loop.soon(self._go_on)
+        self.edge.loop.soon(self.go_on)
         return True
 
-    def _go_on(self) -> None:
-        if self.source.fileno() >= 0 and self.sink.fileno() >= 0:
-            self.move()
+    def _send(self, data: memoryview) -> int:
+        try:
+            return self.sink.send(data)
+        except BlockingIOError:
+            return 0
 
 
 class Tunnel:
@@ -76,8 +98,8 @@ class Tunnel:
         self._down = down
         self._up = up
         edge = down.edge
-        self._in = _Direction(edge, down.sock, up.sock, down.inbox)
-        self._out = _Direction(edge, up.sock, down.sock, bytes(down.outbox))
+        self._in = _Direction(edge, down.sock, up.sock, down.inbox, self._look_at_client)
+        self._out = _Direction(edge, up.sock, down.sock, bytes(down.outbox), self._look_at_endpoint)
         self._closed = False
 
     def start(self) -> None:
@@ -88,18 +110,34 @@ class Tunnel:
         for sock in (down.sock, up.sock):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         loop = down.edge.loop
-        loop.handlers[down.fd] = self.on_event
-        loop.handlers[up.fd] = self.on_event
+        loop.handlers[down.fd] = self.on_client
+        loop.handlers[up.fd] = self.on_endpoint
         loop.change(down.fd, READ_WRITE)
-        self.on_event(0)
+        loop.change(up.fd, READ_WRITE)
+        self._look_at_client()
+        self._look_at_endpoint()
 
-    def on_event(self, events: int) -> None:
-        """Move what can be moved."""
+    def _look_at_client(self) -> None:
+        self.on_client(ENDED)
+
+    def _look_at_endpoint(self) -> None:
+        self.on_endpoint(ENDED)
+
+    def on_client(self, events: int) -> None:
+        """The client has sent something, has closed, or takes more."""
+        self._on_event(events, self._in, self._out)
+
+    def on_endpoint(self, events: int) -> None:
+        """The endpoint has sent something, has closed, or takes more."""
+        self._on_event(events, self._out, self._in)
+
+    def _on_event(self, events: int, from_here: _Direction, to_here: _Direction) -> None:
         if self._closed:
             return
-        if not (self._in.move() and self._out.move()) or (
-            self._in.ended and self._out.ended and not self._waits()
-        ):
+        alive = from_here.move(thorough=events & GONE != 0)
+        if alive and to_here.waiting and events & OUT:
+            alive = to_here.move()
+        if not alive or (from_here.ended and to_here.ended and not self._waits()):
             self.close()
             return
         if events & RESET and not events & OUT:
