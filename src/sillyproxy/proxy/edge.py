@@ -35,7 +35,7 @@ SECOND_NS: Final = 1_000_000_000
 
 # One read of a body. Larger reads save calls, smaller ones stay in the processor's cache;
 # measured best for 1 MiB bodies. It bounds what waits for a slow reader, per direction.
-RELAY_BYTES: Final = 128 * 1024
+RELAY_BYTES: Final = 256 * 1024
 
 # A bit of every round goes to each connection, not all of it to one with a fast peer.
 RELAY_ROUNDS: Final = 8
