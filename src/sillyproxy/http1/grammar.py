@@ -14,7 +14,6 @@ from typing import Final
 # RFC 9110, 5.6.2 token; 5.5 field-value: visible characters, obs-text, SP and HTAB inside.
 TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 VALUE: Final = rb"[\t -~\x80-\xff]*+"
-OWS: Final = b" \t"
 
 # What may stand in a request target: visible ASCII but for `"`, `#`, `<` and `>`. RFC 3986
 # allows less; these are what the URL standard's percent-encode sets leave bare, so what

@@ -10,7 +10,6 @@ Functions return facts; what becomes of them is decided in `forward`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final, NamedTuple
@@ -191,8 +190,3 @@ def read_response_body(length: bytes | None, coding: bytes | None, minor: int, *
     if size is None:
         raise BadResponse(errors.BAD_RESPONSE)
     return size
-
-
-def has_any(options: Iterable[bytes], known: frozenset[bytes]) -> bool:
-    """Tell whether Connection names a field that is not among the `known` ones."""
-    return any(option not in known for option in options)

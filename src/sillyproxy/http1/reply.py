@@ -12,8 +12,6 @@ from typing import Final
 
 from sillyproxy.errors import NO_CONNECT, Problem
 
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 # RFC 9110, 15.5.6: 405 must say what is allowed.
 _ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n"
 

@@ -48,6 +48,9 @@ _MAX_PEERS: Final = 4096
 # The address of a client that has none: it came over a unix socket (RFC 7239, 6.2).
 UNKNOWN: Final = "unknown"
 
+# How often the log hears of what happens to every request.
+_TELL_AGAIN_NS: Final = 10 * SECOND_NS
+
 LINGER_NS: Final = 2 * SECOND_NS
 
 # A client that has closed its sending side may still want its answer, or be gone; that
@@ -74,6 +77,7 @@ class Edge:
         self.counts = counts
         self.worker_counts = counts.worker
         self.recorder = recorder
+        self._fallbacks: dict[tuple[int, int], tuple[int, int]] = {}
         self.logs = recorder.writer is not None
         self._peers: dict[str, bytes] = {}
         self.log = log
@@ -145,6 +149,19 @@ class Edge:
             self._date_second = now
             self._date = strftime("%a, %d %b %Y %H:%M:%S GMT", gmtime(now)).encode()
         return self._date
+
+    def fall_back(self, color: ColorAtWork, other: ColorAtWork, reason: str) -> None:
+        """Count a request that goes to another color; a dead one has many, and the log hears of some."""
+        self.counts.add_fallback(color.slot, other.slot)
+        last_ns, since = self._fallbacks.get((color.slot, other.slot), (-_TELL_AGAIN_NS, 0))
+        now_ns = self.loop.now_ns
+        if now_ns - last_ns < _TELL_AGAIN_NS:
+            self._fallbacks[color.slot, other.slot] = (last_ns, since + 1)
+            return
+        self._fallbacks[color.slot, other.slot] = (now_ns, 0)
+        self.log(
+            "warning", "color fell back", color=color.name, to=other.name, reason=reason, requests=since + 1
+        )
 
     def avoid(self, color: ColorAtWork, endpoint: Endpoint, reason: str) -> None:
         """Note that no connection to `endpoint` could be opened."""

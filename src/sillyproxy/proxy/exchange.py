@@ -60,7 +60,6 @@ _FIRST_READ_BYTES: Final = 65536
 _MAX_INFORMATIONAL: Final = 32
 _MAX_TRIES: Final = 12
 _INT: Final = Struct("i")
-_NEVER_NS: Final = 1 << 62
 
 # RFC 9110, 9.2.2.
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -305,8 +304,7 @@ class Exchange:
             edge.counts.rows[color.slot][reason] += 1
         self.color, self.endpoint = other
         if self.color is not color:
-            edge.counts.add_fallback(color.slot, self.color.slot)
-            edge.log("warning", "color fell back", color=color.name, to=self.color.name, reason=problem.kind)
+            edge.fall_back(color, self.color, problem.kind)
         self._send()
 
     def _leave_endpoint(self) -> None:

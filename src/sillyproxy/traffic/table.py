@@ -27,7 +27,7 @@ def authority_of(upstream: Upstream) -> bytes:
 class Table:
     """The colors with the split between them, which begins at `start`, in [0, 1)."""
 
-    __slots__ = ("_by_name", "_upstreams", "colors", "split", "turns")
+    __slots__ = ("_upstreams", "colors", "split", "turns")
 
     def __init__(self, config: Config, start: float) -> None:
         slots = {name: index for index, name in enumerate(config.color_names, start=1)}
@@ -46,7 +46,6 @@ class Table:
             )
             for color in config.colors
         }
-        self._by_name = {color.name: color for color in self.colors}
         self.split = Split([color.weight for color in self.colors], start)
         # By the split's index; -1, "no color", is the last.
         self.turns: tuple[ColorAtWork | None, ...] = (*self.colors, None)
