@@ -19,6 +19,7 @@ from tests.wire.stress_tools import (
     serving,
     show,
     wait_at_rest,
+    wait_until,
 )
 
 PATIENCE_S = 20
@@ -99,8 +100,9 @@ async def test_200_at_once() -> None:
     async with asyncio.timeout(3 * PATIENCE_S), edge() as proxy:
         clients = await asyncio.gather(*(dial(proxy) for _ in range(200)))
         await asyncio.gather(*(talk(client, number) for number, client in enumerate(clients)))
-        counters = await asyncio.to_thread(read_counters, proxy)
-        show("websockets", **counters)
-        assert counters["tunnels_open"] == 200
+        await asyncio.to_thread(
+            wait_until, lambda: read_counters(proxy)["tunnels_open"] == 200, "200 tunnels in the counts"
+        )
+        show("websockets", **await asyncio.to_thread(read_counters, proxy))
         await asyncio.gather(*(client.close() for client in clients))
         assert is_balanced((await asyncio.to_thread(wait_at_rest, proxy))["counters"])

@@ -778,6 +778,7 @@ class Exchange:
             return
         self.tunnel = tunnel = Tunnel(self, down, upstream)
         self.edge.worker_counts[Worker.TUNNELS_OPEN] += 1
+        self.edge.loop.unsettled = True
         tunnel.start()
 
     def tunnel_closed(self, bytes_in: int, bytes_out: int) -> None:
