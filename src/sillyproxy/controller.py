@@ -140,11 +140,8 @@ class Controller:
         """Tell a worker all that it should know; again a little later if it does not take it now."""
         if not self._settled:
             return
-        messages: list[Message] = [Endpoints(self._board.endpoints)]
-        worker = self._board.workers.get(index)
-        if worker is not None and worker.generation < self._config.generation:
-            messages.append(self._config)
-        if all(self._setup.channels[index].send(message) for message in messages):
+        message: Message = Endpoints(self._board.endpoints)
+        if self._setup.channels[index].send(message):
             self._untold.discard(index)
         elif index not in self._untold:
             self._untold.add(index)

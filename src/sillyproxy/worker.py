@@ -65,7 +65,7 @@ class _Worker:
         self._phase = SERVING
         self._until_ns = 0
         self._recorder = _open_recorder(config)
-        counts = Counts(setup.block, len(config.color_names) + 1)
+        counts = Counts(setup.block, len(config.slots) + 1)
         self._edge = edge = Edge(config, counts, self._recorder, _log, self._report)
         self._listeners: list[Listener] = []
         self._silent_until_ns = edge.loop.now_ns + _WAIT_ENDPOINTS_NS

@@ -75,6 +75,7 @@ def test_every_setting_arrives_at_its_place() -> None:
 
     assert config == Config(
         color_names=("blue", "green", "red"),
+        slots=("blue", "green", "red"),
         colors=(
             Color("blue", (Upstream("http", "a", 8080, "/x"), Upstream("http", "b", 80)), 4.0),
             Color("green", (Upstream("http", "c", 80),), 1.0),

@@ -14,6 +14,7 @@ def make_table(**weights: float) -> Table:
     """Return a table of colors with two endpoints each."""
     config = Config(
         color_names=tuple(weights),
+        slots=tuple(weights),
         colors=tuple(
             Color(name, (Upstream("http", f"myapp-{name}", 8080, f"/{name}"),), weight)
             for name, weight in weights.items()

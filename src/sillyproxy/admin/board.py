@@ -46,11 +46,11 @@ class Board:
 
     def totals(self) -> Totals:
         """Return the counts of all workers together."""
-        return read_totals(self.memory, self.config.workers, 1 + len(self.config.color_names))
+        return read_totals(self.memory, self.config.workers, 1 + len(self.config.slots))
 
     def slots(self) -> list[tuple[str, int]]:
-        """Return the colors that were looked for, with their row in the counts."""
-        return [(name, slot) for slot, name in enumerate(self.config.color_names, 1)]
+        """Return the colors that were looked for since the start, with their row in the counts."""
+        return [(name, slot) for slot, name in enumerate(self.config.slots, 1)]
 
     def is_up(self, color: str, address: Address) -> bool:
         """

@@ -83,6 +83,7 @@ def load(
     colors: Sequence[str] = (),
     listen: str | None = None,
     generation: int = 1,
+    slots: Sequence[str] = (),
 ) -> tuple[Config, tuple[Problem, ...]]:
     """
     Return the configuration that environment and command line ask for, and the warnings.
@@ -90,11 +91,17 @@ def load(
     `cpus` is what `SILLYPROXY_WORKERS=auto` means here. Raises ConfigError with all problems.
     """
     draft = merge(read_environment(environ), read_command_line(listen))
-    return parse(add_colors(draft, colors), cpus=cpus, generation=generation)
+    return parse(add_colors(draft, colors), cpus=cpus, generation=generation, slots=slots)
 
 
-def parse(draft: Draft, *, cpus: int, generation: int = 1) -> tuple[Config, tuple[Problem, ...]]:
-    """Return the Config that a draft asks for, and the warnings; raise ConfigError with all problems."""
+def parse(
+    draft: Draft, *, cpus: int, generation: int = 1, slots: Sequence[str] = ()
+) -> tuple[Config, tuple[Problem, ...]]:
+    """
+    Return the Config that a draft asks for, and the warnings; raise ConfigError with all problems.
+
+    `slots` are those of the generation before.
+    """
     reading = _Reading(draft)
     fields = {setting.field: reading.value(setting) for setting in PROXY_SETTINGS if not setting.later}
     names = reading.color_names()
@@ -108,7 +115,14 @@ def parse(draft: Draft, *, cpus: int, generation: int = 1) -> tuple[Config, tupl
     reading.warn_unknown(names, colors)
     if fields["workers"] is None:
         fields["workers"] = max(1, min(cpus, MAX_WORKERS))
-    config = _build(fields, color_names=names, colors=colors, origins=reading.used, generation=generation)
+    config = _build(
+        fields,
+        color_names=names,
+        colors=colors,
+        origins=reading.used,
+        generation=generation,
+        slots=tuple(dict.fromkeys((*slots, *names))),
+    )
     return config, tuple(reading.warnings)
 
 

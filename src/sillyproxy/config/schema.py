@@ -19,6 +19,8 @@ Network = IPv4Network | IPv6Network
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Discovery = Literal["auto", "dns", "off"]
+RetryKind = Literal["safe", "idempotent"]
+Gate = Literal["all", "any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,69 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """
+    An active health check of each endpoint: GET `path`, after the upstream's base, every `interval_s`.
+
+    An answer within `timeout_s` whose status is in one of `statuses` (first and last, both
+    included) is good. `rise` good ones in a row bring an endpoint back, `fall` bad ones take
+    it away. The defaults are HAProxy's (`inter 2s rise 2 fall 3`).
+    """
+
+    path: str
+    interval_s: float = 2.0
+    timeout_s: float = 1.0
+    rise: int = 2
+    fall: int = 3
+    statuses: tuple[tuple[int, int], ...] = ((200, 399),)
+
+
+@dataclass(frozen=True, slots=True)
 class Color:
-    """A deployed version of the application: its name, where it runs, its share of new requests."""
+    """
+    A deployed version of the application: its name, where it runs, its share of new requests.
+
+    At most `max_connections` requests are under way at each of its endpoints, through the
+    whole proxy (None: no limit); past it at most `max_queue` wait, each `queue_timeout_s` at most.
+    """
 
     name: str
     upstreams: tuple[Upstream, ...]
     weight: float = 1.0
+    probe: Probe | None = None
+    max_connections: int | None = None
+    max_queue: int = 1024
+    queue_timeout_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlier:
+    """
+    When real traffic ejects an endpoint.
+
+    `eject_after` failures in a row do (0: nothing does), or an error rate far from its
+    siblings'. The term is `eject_s` times the number of the ejection, at most ten times it
+    (Envoy: `consecutive_gateway_failure` 5, `base_ejection_time` 30 s, `max_ejection_time`
+    300 s). Who comes back gets its full share after `slow_start_s`.
+    """
+
+    eject_after: int = 5
+    eject_s: float = 30.0
+    slow_start_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """
+    Which requests are sent a second time, and how many at once.
+
+    `safe`: those of which no byte can have been acted on. `idempotent`: besides those that may
+    be acted on twice (RFC 9110, 9.2.2), if the connection broke before the response. `budget`
+    is the share of the requests under way that may be second tries.
+    """
+
+    kind: RetryKind = "safe"
+    budget: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +156,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole of it. `color_names` are the names looked for, in order; `colors` those that are present."""
+    """
+    The whole of it.
+
+    `color_names` are the names looked for, in order; `colors` those that are present. `slots`
+    are all names that were looked for since the start: a color's row in the counts is its place
+    among them, plus one, and stays its own through every reload. `gate`: which colors must have
+    answered before the proxy calls itself started.
+    """
 
     color_names: tuple[str, ...] = ("blue", "green")
     colors: tuple[Color, ...] = ()
@@ -113,5 +179,10 @@ class Config:
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     trusted_proxies: tuple[Network, ...] = ()
+    outlier: Outlier = Outlier()
+    retry: Retry = Retry()
+    gate: Gate = "all"
+    env_files: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ("blue", "green")
     generation: int = 1
     origins: Mapping[str, Origin] = field(default_factory=dict)

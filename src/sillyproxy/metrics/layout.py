@@ -4,7 +4,7 @@ What we count, and where each count lives in a worker's block of shared memory.
 Every count is a signed 64-bit integer with one writer, its worker. A block is the
 worker's own counts, then the fallbacks from each color to each other, then one row a
 color. Slot 0 stands for "no color": exchanges that ended before a color was chosen.
-Slots 1 … are the names of `SILLYPROXY_COLORS`, in that order.
+Slots 1 … are the names of `Config.slots`, in that order.
 
 Durations are counted in logarithmic buckets, 16 to an octave (4.4 % wide each), from
 64 µs to 134 s, so that percentiles are good to a few percent whatever the scale.
@@ -37,6 +37,7 @@ class Worker(IntEnum):
     HEAD_TIMEOUTS = 12  # clients closed for a slow head
     RESTARTS = 13  # times that this worker died and another took its place (written by the supervisor)
     PID = 14  # gauge: its process, 0 if there is none (written before it runs, so that it copies it)
+    SHED = 15  # client connections refused because memory ran out; they are in CONNECTIONS_REFUSED as well
 
 
 class Row(IntEnum):
@@ -60,12 +61,20 @@ class Row(IntEnum):
     BYTES_OUT = 15  # response bodies, bytes relayed
     DURATION_NS = 16  # sum over the histogram
     CUT_SHORT = 17  # responses that the backend broke off
+    RETRY_RESET = 18  # sent again elsewhere: the connection broke before the response, and twice does no harm
+    RETRY_DENIED = 19  # not sent again: too many were under way (the retry budget)
+    EJECT_CONSECUTIVE = 20  # endpoints ejected for failures in a row …
+    EJECT_RATE = 21  # … or for an error rate far from their siblings'
+    QUEUED = 22  # gauge: requests that wait for an endpoint with room
+    QUEUE_TIMEOUT = 23  # requests that waited too long for one …
+    QUEUE_FULL = 24  # … or found the queue full
 
 
 RETRY_REASONS: Final = {
     "refused": Row.RETRY_REFUSED,
     "timeout": Row.RETRY_TIMEOUT,
     "closed": Row.RETRY_CLOSED,
+    "reset": Row.RETRY_RESET,
 }
 
 PER_OCTAVE: Final = 16
@@ -77,14 +86,14 @@ _LAST_NS: Final = 1 << (FIRST_EXPONENT + OCTAVES)
 _BUCKET_ZERO: Final = ((FIRST_EXPONENT + 1) << 4) + 16
 
 WORKER_SIZE: Final = 32
-ROW_HEAD: Final = 24
+ROW_HEAD: Final = 32
 ROW_SIZE: Final = ROW_HEAD + BUCKETS
 FALLBACKS_AT: Final = WORKER_SIZE
 ROWS_AT: Final = FALLBACKS_AT + MAX_COLORS * MAX_COLORS
 BLOCK_SIZE: Final = ROWS_AT + MAX_COLORS * ROW_SIZE
 
 GAUGES: Final = (Worker.INFLIGHT, Worker.CONNECTIONS_OPEN, Worker.TUNNELS_OPEN)
-ROW_GAUGES: Final = (Row.INFLIGHT, Row.UPSTREAM_ACTIVE, Row.UPSTREAM_IDLE)
+ROW_GAUGES: Final = (Row.INFLIGHT, Row.UPSTREAM_ACTIVE, Row.UPSTREAM_IDLE, Row.QUEUED)
 
 
 def bucket_of(duration_ns: int) -> int:

@@ -113,7 +113,7 @@ class Edge:
             RequestPlans(config.color_header, trusted=True, minor=minor) for minor in (0, 1)
         )
         self.drop_trailers = frozenset((config.color_header.lower().encode(),))
-        self.counts.grow(len(config.color_names) + 1)
+        self.counts.grow(len(config.slots) + 1)
         self.table = Table(config, random())  # noqa: S311  (chance, not a secret)
         for color in self.table.colors:
             color.row = self.counts.rows[color.slot]

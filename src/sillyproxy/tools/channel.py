@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import pickle
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sillyproxy.config.schema import Config
+from sillyproxy.config.schema import Config, Listener
 
 # Above the default of net.core.wmem_max on Linux (208 KiB) a packet would not fit.
 MAX_MESSAGE_BYTES = 160 * 1024
@@ -46,11 +46,25 @@ class Applied:
     generation: int
 
 
+class Ejection(NamedTuple):
+    """An ejection: until when (monotonic ns, one clock for all processes); how many there were so far."""
+
+    until_ns: int
+    times: int
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The addresses of colors, by name. Of one that is not in it nothing is known yet: it keeps its own."""
+    """
+    The endpoints of colors, by name, and what is known of them. Always the whole of it.
+
+    Of a color that is not in `colors` nothing is known yet: it keeps its own. `unhealthy` are
+    those that failed their active check, `ejected` those that some worker found to be outliers.
+    """
 
     colors: dict[str, tuple[Address, ...]]
+    unhealthy: dict[str, frozenset[Address]] = field(default_factory=dict)
+    ejected: dict[str, dict[Address, Ejection]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,38 @@ class EndpointState:
     reason: str
 
 
-Message = Hello | Applied | Endpoints | EndpointState | Config
+@dataclass(frozen=True, slots=True)
+class Ejected:
+    """A worker found an endpoint to be an outlier, and why: nobody should use it until then."""
+
+    worker: int
+    color: str
+    address: Address
+    ejection: Ejection
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """
+    Serve by this configuration from now on.
+
+    To a worker: on these addresses, whose sockets come along with the message, in this order;
+    one address may have several.
+    """
+
+    config: Config
+    listeners: tuple[Listener, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A new configuration was wrong, and these are all its problems; the old one goes on."""
+
+    problems: tuple[str, ...]
+
+
+Message = Hello | Applied | Endpoints | EndpointState | Ejected | Serve | Refused
 
 
 class Channel:

@@ -30,7 +30,7 @@ class Table:
     __slots__ = ("_upstreams", "colors", "split", "turns")
 
     def __init__(self, config: Config, start: float) -> None:
-        slots = {name: index for index, name in enumerate(config.color_names, start=1)}
+        slots = {name: index for index, name in enumerate(config.slots, start=1)}
         self.colors = tuple(
             ColorAtWork(
                 color.name,
