@@ -60,11 +60,15 @@ class Endpoints:
 
     Of a color that is not in `colors` nothing is known yet: it keeps its own. `unhealthy` are
     those that failed their active check, `ejected` those that some worker found to be outliers.
+    `generation` is that of the Config whose upstreams the addresses name. `shedding`: memory
+    runs out, nobody new should be let in.
     """
 
     colors: dict[str, tuple[Address, ...]]
     unhealthy: dict[str, frozenset[Address]] = field(default_factory=dict)
     ejected: dict[str, dict[Address, Ejection]] = field(default_factory=dict)
+    generation: int = 0
+    shedding: bool = False
 
 
 @dataclass(frozen=True, slots=True)
