@@ -19,11 +19,13 @@ FLOORS = (
     ("traffic",),
     ("tools",),
     ("setup",),  # what the processes hand to each other
-    ("proxy", "discovery", "admin"),
+    ("proxy", "discovery", "admin", "sources"),
     ("worker", "controller", "supervisor"),
     ("serve", "cli", "demo", "__main__"),
 )
 PURE = ("errors", "http1", "config", "metrics", "traffic")
+# Besides those: what is in the memory of every worker.
+LEAN = ("setup", "proxy", "sources", "worker", "supervisor")
 
 # Rooms that stand beside each other although one needs the other, and why.
 NEIGHBORS = {
@@ -100,7 +102,7 @@ def test_pure_floors_touch_nothing_of_the_world(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in MODULES if room_of(name_of(path)) in (*PURE, "setup", "proxy", "worker", "supervisor")],
+    [path for path in MODULES if room_of(name_of(path)) in (*PURE, *LEAN)],
     ids=name_of,
 )
 def test_data_plane_is_standard_library_only(path: Path) -> None:
