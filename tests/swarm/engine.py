@@ -32,6 +32,7 @@ SUITE = "trixie"  # Debian 13, whose Python is 3.13
 PATIENCE_S = 180.0
 
 T = TypeVar("T")
+Docker = Callable[..., str]  # runs `docker ARGUMENTS` on one engine or another
 
 
 class Unavailable(Exception):
@@ -177,7 +178,12 @@ def build(name: str, base: str, folder: str) -> str:
 
 
 def create_service(
-    name: str, image: str, *options: str, network: str = NETWORK, after: tuple[str, ...] = ()
+    name: str,
+    image: str,
+    *options: str,
+    network: str = NETWORK,
+    after: tuple[str, ...] = (),
+    through: Docker = docker,
 ) -> None:
     """
     Run `docker service create OPTIONS IMAGE AFTER`, on a network where it goes by its bare name.
@@ -185,7 +191,7 @@ def create_service(
     A kernel without IPVS carries nothing to a virtual IP, nor through the ingress mesh. Hence
     dnsrr, and ports that are published by the host.
     """
-    docker(
+    through(
         *("service", "create", "--quiet", "--name", f"{PREFIX}-{name}", "--no-resolve-image"),
         *("--network", f"name={network},alias={name}", "--endpoint-mode", "dnsrr"),
         *options,
@@ -194,9 +200,9 @@ def create_service(
     )
 
 
-def containers(service: str, *options: str) -> list[str]:
+def containers(service: str, *options: str, through: Docker = docker) -> list[str]:
     """Return the ids of the containers that run for a service, starting and stopping ones among them."""
-    return docker("ps", "-q", "--filter", f"label=com.docker.swarm.service.name={service}", *options).split()
+    return through("ps", "-q", "--filter", f"label=com.docker.swarm.service.name={service}", *options).split()
 
 
 def published(container: str) -> str:
@@ -210,8 +216,9 @@ def curl(port: str) -> tuple[str, str]:
         return response.headers.get_content_type(), response.read().decode()
 
 
-def read_load() -> dict[str, Any]:
+def read_load(through: Docker = docker) -> dict[str, Any]:
     """Return what the load client counted since this was last asked."""
-    report = docker("exec", containers(f"{PREFIX}-load")[0], "python", "/client.py", "report")
+    load = containers(f"{PREFIX}-load", through=through)[0]
+    report = through("exec", load, "python", "/client.py", "report")
     values: dict[str, Any] = json.loads(report)
     return values

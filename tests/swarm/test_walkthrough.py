@@ -47,7 +47,8 @@ class Sample:
     connections: int = 0
     closed_idle: int = 0
     slowest_s: float = 0.0
-    failures: list[str] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     seen: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
@@ -56,6 +57,7 @@ class Sample:
         for name in ("requests", "failed", "posts", "connections", "closed_idle", "failures"):
             setattr(self, name, getattr(self, name) + more[name])
         self.slowest_s = max(self.slowest_s, more["slowest_s"])
+        self.refused.update(more["refused"])
         self.kinds.update(more["kinds"])
         for proxy, colors in more["seen"].items():
             for color, replicas in colors.items():
@@ -136,7 +138,13 @@ class Story:
         failures = [
             text for step in self.steps.values() for text in step.during.failures + step.settled.failures
         ]
-        return lines + [f"  failed: {text}" for text in failures[:30]]
+        refused = [
+            f"{step.name}: {number} times {text}"
+            for step in self.steps.values()
+            for text, number in (step.during.refused + step.settled.refused).items()
+        ]
+        lines += [f"  failed: {text}" for text in failures[:30]]
+        return lines + [f"  connecting failed in {text}" for text in refused]
 
 
 @pytest.fixture(scope="module")
@@ -201,11 +209,13 @@ LOADED = ["blue", "scale", "v2", "canary", "scale green", "all green", "rollback
 @pytest.mark.parametrize("name", LOADED)
 def test_no_request_fails(story: Story, name: str) -> None:
     """
-    Whatever is rolled out, scaled or rolled back: every client gets its answer.
+    Whatever is rolled out, scaled or rolled back: every client gets its answer, and
+    none has to try a second address.
     """
     step = story.steps[name]
 
     assert step.during.failures + step.settled.failures == []
+    assert step.during.refused + step.settled.refused == {}
 
 
 def test_a_direct_call_shows_no_color(story: Story) -> None:

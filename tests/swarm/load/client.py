@@ -7,12 +7,17 @@ Constant load on a service of a Swarm, counted to the last request.
 It is a good client and no better: it looks HOST up afresh for every connection, goes by
 `Connection: close`, notices when an idle connection was closed before it sends, and sends
 nothing twice. Whatever else keeps a request from its right answer is a failure, with its story.
+
+Nothing is sent before somebody accepts the connection, so trying another address loses nothing:
+a browser does it, and so does this. It is counted all the same, and so is how long there was
+nobody at all: a rolling update without a gap has neither.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import random
 import re
@@ -28,6 +33,9 @@ SLOW, SLOWNESS_S = 2, 3.0  # users that take their time to upload: what is under
 PAUSE_S = 0.05  # between two requests of a user
 LIFE = 40  # requests on a kept connection: then look again who is there
 TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 1.0  # to one address
+AGAIN_S = 0.1  # after which all the addresses are asked for and tried once more
+MOST_FAILURES = 1000  # told in one report; all are counted
 REPORTS = "/tmp/load.sock"
 
 PLAIN = re.compile(rb"(\w+) (\w+)(?: (\w+))?\n")
@@ -40,7 +48,12 @@ class Failed(Exception):
 
 @dataclass
 class Counts:
-    """What was seen since the last report. `seen` is proxy, color, replica: requests."""
+    """
+    What was seen since the last report.
+
+    `seen` is proxy, color, replica: requests; `refused` is what came of connecting, by address;
+    `waited_s` the longest time that nobody accepted a connection, however many addresses there were.
+    """
 
     requests: int = 0
     failed: int = 0
@@ -48,12 +61,16 @@ class Counts:
     connections: int = 0
     closed_idle: int = 0
     slowest_s: float = 0.0
-    failures: list[str] = field(default_factory=list)
+    waited_s: float = 0.0
+    refused: Counter[str] = field(default_factory=Counter)
+    failures: list[dict[str, Any]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     seen: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
 
 
 counts = Counts()
+numbers = itertools.count(1)  # of requests: a proxy's log shows them in the targets
+under_way: dict[int, float] = {}  # by number: when it was begun
 
 
 class User:
@@ -70,27 +87,65 @@ class User:
         while True:
             await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))
             method = "POST" if self.slow else random.choice(["GET", "GET", "GET", "POST"])
-            begin = time.monotonic()
+            if self.streams and self.streams[0].at_eof():
+                counts.closed_idle += 1
+                self.close()
+            if not self.streams:
+                self.streams = await self.connect()
+            number = next(numbers)
+            begun = under_way[number] = time.time()
             try:
-                await asyncio.wait_for(self.ask(method), TIMEOUT_S)
+                await asyncio.wait_for(self.ask(method, number), TIMEOUT_S)
             except (Failed, OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-                where = f"{self.address or self.host}, request {self.used + 1} of its connection"
-                counts.failures.append(f"{method} to {where}: {error!r}")
+                counts.failures.append(
+                    {
+                        "number": number,
+                        "method": method,
+                        "proxy": self.address,
+                        "nth": self.used + 1,  # request of its connection
+                        "begun": begun,
+                        "ended": time.time(),
+                        "what": repr(error),
+                    }
+                )
                 counts.failed += 1
                 self.close()
             counts.requests += 1
+            del under_way[number]
             if not self.slow:
-                counts.slowest_s = max(counts.slowest_s, time.monotonic() - begin)
+                counts.slowest_s = max(counts.slowest_s, time.time() - begun)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Look the host up and connect to any one of its addresses."""
+        """Look the host up and connect to any one of its addresses; wait for one if there is none."""
+        begun = time.monotonic()
+        while True:
+            for address in await self.addresses():
+                try:
+                    streams = await asyncio.wait_for(
+                        asyncio.open_connection(address, self.port), CONNECT_TIMEOUT_S
+                    )
+                except OSError as error:  # a timeout is one, too
+                    counts.refused[f"{address} {type(error).__name__}"] += 1
+                    continue
+                self.address, self.used = address, 0
+                counts.connections += 1
+                return streams
+            await asyncio.sleep(AGAIN_S)
+            counts.waited_s = max(counts.waited_s, time.monotonic() - begun)
+
+    async def addresses(self) -> list[str]:
+        """Return the host's addresses in any order; none if it has none now."""
         loop = asyncio.get_running_loop()
-        self.address = ""
-        self.used = 0
-        found = await loop.getaddrinfo(self.host, self.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
-        self.address = str(random.choice(found)[4][0])
-        counts.connections += 1
-        return await asyncio.open_connection(self.address, self.port)
+        try:
+            found = await loop.getaddrinfo(
+                self.host, self.port, family=socket.AF_INET, type=socket.SOCK_STREAM
+            )
+        except socket.gaierror as error:
+            counts.refused[f"{self.host} {error.strerror}"] += 1
+            return []
+        addresses = [str(entry[4][0]) for entry in found]
+        random.shuffle(addresses)
+        return addresses
 
     def close(self) -> None:
         """Drop the connection."""
@@ -98,17 +153,13 @@ class User:
             self.streams[1].close()
         self.streams = None
 
-    async def ask(self, method: str) -> None:
+    async def ask(self, method: str, number: int) -> None:
         """Send one request and read its answer to the end."""
-        if self.streams and self.streams[0].at_eof():
-            counts.closed_idle += 1
-            self.close()
-        if not self.streams:
-            self.streams = await self.connect()
+        assert self.streams
         reader, writer = self.streams
         last = self.used + 1 >= self.life
         body = random.randbytes(random.choice([1, 999, 70_000])) if method == "POST" else b""
-        message = self.request(method, body, last)
+        message = self.request(method, number, body, last)
         if self.slow:
             half = len(message) // 2
             writer.write(message[:half])
@@ -122,19 +173,20 @@ class User:
             raise Failed(f"answer without a length: {head!r}")
         answer = await reader.readexactly(int(length[1]))
         if status != 200:
-            raise Failed(f"status {status}: {answer!r}")
+            says = re.search(rb"\r\nproxy-status: *([^\r]*)", head)
+            raise Failed(f"status {status}: {answer!r} {says[1].decode() if says else ''}".rstrip())
         self.check(answer, head, body)
         self.used += 1
         if last or re.search(rb"\r\nconnection: *close", head):
             self.close()
 
-    def request(self, method: str, body: bytes, last: bool) -> bytes:
+    def request(self, method: str, number: int, body: bytes, last: bool) -> bytes:
         """Return the bytes of a request; half of the bodies go chunked."""
         close = "Connection: close\r\n" if last else ""
         if method == "GET":
-            return f"GET / HTTP/1.1\r\nHost: {self.host}\r\n{close}\r\n".encode()
+            return f"GET /?{number} HTTP/1.1\r\nHost: {self.host}\r\n{close}\r\n".encode()
         counts.posts += 1
-        head = f"POST /sha256 HTTP/1.1\r\nHost: {self.host}\r\n{close}"
+        head = f"POST /sha256?{number} HTTP/1.1\r\nHost: {self.host}\r\n{close}"
         if random.random() < 0.5:
             return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
@@ -156,10 +208,11 @@ class User:
 
 
 async def report(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hand out the counts and begin new ones."""
+    """Hand out the counts and begin new ones; `oldest` is when what is under way was begun."""
     global counts
     done, counts = counts, Counts()
-    values: dict[str, Any] = vars(done) | {"failures": done.failures[:20]}
+    oldest = min(under_way.values(), default=time.time())
+    values: dict[str, Any] = vars(done) | {"failures": done.failures[:MOST_FAILURES], "oldest": oldest}
     writer.write(json.dumps(values).encode())
     await writer.drain()
     writer.close()
