@@ -18,6 +18,8 @@ class WorkerSetup:
     unix socket is shared). They stay open in the supervisor, so that a worker's death
     leaves the connections in its accept queue to its successor. `block` is its part of
     the shared counts, `memory` all of them. `lifeline` reads end-of-file when the supervisor is gone.
+    `control` brings what the supervisor says later (Serve). `inherited` are the inodes of sockets that
+    somebody else keeps open (systemd): they outlive us, and who waits on them waits for our successor.
     """
 
     index: int
@@ -27,6 +29,8 @@ class WorkerSetup:
     block: memoryview
     lifeline: int
     memory: memoryview | None = None
+    control: Channel | None = None
+    inherited: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -35,8 +39,10 @@ class ControllerSetup:
     For `controller.run`.
 
     `admin` is bound and listens, None if it is off. `channels` are the controller's ends,
-    one a worker. `memory` is the whole of the shared counts. `started_at` is when the
-    supervisor started; seconds since 1970.
+    one a worker. `memory` is the whole of the shared counts. `control` brings what the
+    supervisor says later: Serve, with the controller's ends of all channels there are then,
+    or Refused. `lasting` is what a controller leaves to its successor: 64-bit integers, 0 at
+    first. `started_at` is when the supervisor started; seconds since 1970.
     """
 
     config: Config
@@ -44,4 +50,6 @@ class ControllerSetup:
     channels: list[Channel]
     memory: memoryview
     lifeline: int
+    control: Channel
+    lasting: memoryview
     started_at: float = 0.0

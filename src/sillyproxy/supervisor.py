@@ -60,6 +60,9 @@ FIRST_BACKOFF_S: Final = 0.1
 LAST_BACKOFF_S: Final = 5.0
 LIVED_S: Final = 10.0
 
+# What a controller leaves to its successor.
+LASTING_BYTES: Final = 16 * 8
+
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 WAITED: Final = (*STOPS, signal.SIGHUP, signal.SIGCHLD)
 
@@ -111,6 +114,8 @@ class Supervisor:
         self._killed = 0
         self._ends = _Ends()
         self._memory = memoryview(mmap.mmap(-1, MAX_WORKERS * slab.BLOCK_BYTES))
+        self._controls = make_pair()
+        self._lasting = memoryview(mmap.mmap(-1, LASTING_BYTES)).cast("q")
         self._lifeline, self._lifeline_hold = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._started_at = time.time()
         self._controller = Process("controller", self._be_controller)
@@ -332,6 +337,8 @@ class Supervisor:
             ends.to_workers[other].sock.close()
             if other != index:
                 channel.sock.close()
+        for end in self._controls:
+            end.close()
         block = slab.block_of(self._memory, index)
         block[Count.PID] = os.getpid()
         return self._run_worker(
@@ -360,6 +367,8 @@ class Supervisor:
                 ends.to_workers,
                 self._memory,
                 self._lifeline,
+                Channel(self._controls[1]),
+                self._lasting,
                 started_at=self._started_at,
             )
         )

@@ -1,9 +1,13 @@
 """
-What the controller and the workers say to each other, and the wire between them.
+What the processes say to each other, and the wires between them.
 
-One SOCK_SEQPACKET pair a worker, made by the supervisor before it forks, so that either
-side may die and be replaced without a new connection. Every message carries a whole
-state, never a difference: reading an old one twice is harmless.
+Controller and workers: one SOCK_SEQPACKET pair a worker, made by the supervisor before it
+forks, so that either side may die and be replaced without a new connection. Every message
+carries a whole state, never a difference: reading an old one twice is harmless.
+
+Supervisor and each of the others: a pair for every process that is forked, because what its
+predecessor had not read is older than what it was born with. Sockets travel along with the
+messages (SCM_RIGHTS, unix(7)).
 
 Both ends are our own forks, so messages are pickled.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +24,9 @@ from sillyproxy.config.schema import Config, Listener
 
 # Above the default of net.core.wmem_max on Linux (208 KiB) a packet would not fit.
 MAX_MESSAGE_BYTES = 160 * 1024
+
+# Linux passes so many descriptors with one message (SCM_MAX_FD).
+MAX_SOCKETS = 253
 
 
 class Address(NamedTuple):
@@ -127,32 +135,51 @@ class Channel:
         """Return the descriptor to wait on."""
         return self.sock.fileno()
 
-    def send(self, message: Message) -> bool:
-        """Send one message; False if the wire is full or the message too large."""
+    def close(self) -> None:
+        """Close this end, in this process."""
+        self.sock.close()
+
+    def send(self, message: Message, sockets: Sequence[socket.socket] = ()) -> bool:
+        """Send one message, and sockets along with it; False if the wire is full or the message too large."""
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        if len(data) > MAX_MESSAGE_BYTES:
+        if len(data) > MAX_MESSAGE_BYTES or len(sockets) > MAX_SOCKETS:
             return False
         try:
-            self.sock.send(data)
+            if sockets:
+                socket.send_fds(self.sock, [data], [sock.fileno() for sock in sockets])
+            else:
+                self.sock.send(data)
         except (BlockingIOError, ConnectionError):
             return False
         return True
 
     def receive(self) -> list[Message]:
-        """Return every message that has come, oldest first; empty if none."""
+        """Return every message that has come, oldest first; empty if none. Sockets are closed unseen."""
         messages: list[Message] = []
+        for message, sockets in self.receive_with_sockets():
+            messages.append(message)
+            for sock in sockets:
+                sock.close()
+        return messages
+
+    def receive_with_sockets(self) -> list[tuple[Message, tuple[socket.socket, ...]]]:
+        """Return every message that has come, oldest first, with the sockets that came along."""
+        messages: list[tuple[Message, tuple[socket.socket, ...]]] = []
         while True:
             try:
-                data = self.sock.recv(MAX_MESSAGE_BYTES)
+                data, descriptors, _, _ = socket.recv_fds(
+                    self.sock, MAX_MESSAGE_BYTES, MAX_SOCKETS, socket.MSG_CMSG_CLOEXEC
+                )
             except (BlockingIOError, ConnectionError):
                 return messages
             if not data:
                 return messages
-            messages.append(pickle.loads(data))  # noqa: S301  (our own fork at the other end)
+            sockets = tuple(socket.socket(fileno=descriptor) for descriptor in descriptors)
+            messages.append((pickle.loads(data), sockets))  # noqa: S301  (our own fork at the other end)
 
 
 def make_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a wire: the controller's, the worker's."""
+    """Return the two ends of a wire."""
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (left, right):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_MESSAGE_BYTES)
