@@ -11,9 +11,8 @@ import sys
 
 import click
 
-from sillyproxy import __version__
-from sillyproxy.config import report
-from sillyproxy.config.parse import ConfigError, load
+from sillyproxy import __version__, sources
+from sillyproxy.config import ConfigError, report
 from sillyproxy.tools.cpus import available_cpus
 
 
@@ -73,7 +72,7 @@ def serve(colors: tuple[str, ...], listen: str | None) -> int:
 def check(colors: tuple[str, ...], listen: str | None) -> int:
     """Show the configuration in force, or all that is wrong with it."""
     try:
-        config, warnings = load(os.environ, colors=colors, listen=listen, cpus=available_cpus())
+        config, warnings = sources.load(os.environ, colors=colors, listen=listen, cpus=available_cpus())
     except ConfigError as error:
         click.echo(report.problems_text(error.problems, "it would not start"), err=True)
         return 2

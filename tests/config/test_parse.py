@@ -192,7 +192,7 @@ def test_wrong_option_is_reported_with_its_origin() -> None:
     assert (problem.name, problem.text, problem.source) == ("SILLYPROXY_LISTEN", "8080", "command line")
 
 
-@pytest.mark.parametrize("setting", [s for s in PROXY_SETTINGS if not s.later], ids=lambda s: s.name)
+@pytest.mark.parametrize("setting", PROXY_SETTINGS, ids=lambda s: s.name)
 @pytest.mark.parametrize("char", ["\0", "\x1b", "\n", "\x7f", "\x85", "\u202e", "\udcff"])
 def test_characters_that_do_not_print_are_refused(setting: Any, char: str) -> None:
     """
@@ -299,8 +299,12 @@ def test_good_configuration_has_no_warning() -> None:
         ({**BLUE, "SILLYPROXY_XYZZY": "1"}, "SILLYPROXY_XYZZY", "the nearest known name is SILLYPROXY_"),
         ({**BLUE, "SILLYPROXY_": "1"}, "SILLYPROXY_", "the nearest known name is SILLYPROXY_"),
         ({**BLUE, "sillyproxy_workers": "1"}, "sillyproxy_workers", "did you mean SILLYPROXY_WORKERS ?"),
-        ({**BLUE, "SILLYPROXY_ENV_FILE": "/x"}, "SILLYPROXY_ENV_FILE", "does not take effect yet"),
-        ({**BLUE, "BLUE_HEALTH": "/x"}, "BLUE_HEALTH", "does not take effect yet"),
+        ({**BLUE, "BLUE_HEALTH_FALL": "5"}, "BLUE_HEALTH_FALL", "BLUE_HEALTH is not set"),
+        ({**BLUE, "BLUE_MAX_QUEUE": "5"}, "BLUE_MAX_QUEUE", "BLUE_MAX_CONNECTIONS is not set"),
+        ({**BLUE, "BLUE_QUEUE_TIMEOUT": "5"}, "BLUE_QUEUE_TIMEOUT", "BLUE_MAX_CONNECTIONS is not set"),
+        ({**BLUE, "GREEN_HEALTH": "/x"}, "GREEN_HEALTH", "GREEN is not set"),
+        ({**BLUE, "GREEN_HEALTH_RISE": "1"}, "GREEN_HEALTH_RISE", "GREEN is not set"),
+        ({**BLUE, "BLUE_HEALTH_FAL": "1"}, "BLUE_HEALTH_FAL", "did you mean BLUE_HEALTH_FALL ?"),
     ],
 )
 def test_what_has_no_effect_is_warned_of(environ: dict[str, str], name: str, part: str) -> None:

@@ -89,7 +89,7 @@ def test_effective_configuration_shows_each_setting_with_value_and_origin() -> N
     """
     lines = config_report({"SILLYPROXY_MAX_BODY_BYTES": "1024k", "SILLYPROXY_ADMIN": "OFF"})
 
-    assert {line.split()[0] for line in lines[3:]} == {s.name for s in PROXY_SETTINGS if not s.later}
+    assert {line.split()[0] for line in lines[3:]} == {s.name for s in PROXY_SETTINGS}
     assert "SILLYPROXY_MAX_BODY_BYTES 1m environment" in lines
     assert "SILLYPROXY_ADMIN off environment" in lines
     assert "SILLYPROXY_WORKERS 2 (auto) default" in lines

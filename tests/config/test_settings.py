@@ -41,7 +41,7 @@ def test_example_and_default_are_what_the_setting_takes(setting: Setting) -> Non
     assert setting.default or setting.absent
 
 
-@pytest.mark.parametrize("setting", [s for s in PROXY_SETTINGS if not s.later], ids=lambda s: s.name)
+@pytest.mark.parametrize("setting", PROXY_SETTINGS, ids=lambda s: s.name)
 def test_setting_is_read_into_its_field(setting: Setting) -> None:
     """
     What is set arrives in the part of the Config that the table names.
@@ -56,7 +56,7 @@ def test_every_field_of_a_config_has_a_setting() -> None:
     Nothing in a Config is out of an operator's reach.
     """
     paths = {setting.field.partition(".")[0] for setting in PROXY_SETTINGS if setting.field}
-    made = {"colors", "generation", "origins"}
+    made = {"colors", "generation", "origins", "slots"}
 
     assert paths | made == set(Config.__dataclass_fields__)
 

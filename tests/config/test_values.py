@@ -579,7 +579,7 @@ PIECES = [
 ]
 
 
-@pytest.mark.parametrize("setting", [s for s in SETTINGS if not s.later], ids=lambda s: s.name)
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=5).map("".join))
 def test_reader_reads_or_refuses_and_what_it_reads_survives_showing(setting: Any, text: str) -> None:
     """

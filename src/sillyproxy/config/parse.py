@@ -20,28 +20,45 @@ from sillyproxy.config.merge import (
     read_command_line,
     read_environment,
 )
-from sillyproxy.config.schema import AccessLog, Color, Config, Limits, Origin, Timeouts
-from sillyproxy.config.settings import BY_NAME, COLOR_SETTINGS, PROXY_SETTINGS, Setting
+from sillyproxy.config.schema import (
+    AccessLog,
+    Color,
+    Config,
+    Limits,
+    Origin,
+    Outlier,
+    Probe,
+    Retry,
+    Timeouts,
+)
+from sillyproxy.config.settings import BY_NAME, COLOR, COLOR_SETTINGS, PROXY_SETTINGS, Setting
 from sillyproxy.config.values import (
     BLANKS,
+    MAX_COLORS,
     MAX_WORKERS,
     OUR_PREFIX,
     Refused,
     leaves,
     nearest,
     overlap,
+    show_duration,
     show_text,
     split_color_names,
     variable_of,
 )
 
-# A Config travels in one packet to each worker (tools.channel), so it may not grow without bound.
+# A Config travels in one packet to each worker (tools.channel), so it may not grow without bound:
+# neither one text, nor all that is kept of it.
 MAX_TEXT: Final = 8192
+MAX_TEXTS: Final = 48 * 1024
 MAX_UPSTREAMS: Final = 256
 MAX_NETWORKS: Final = 256
 MAX_LISTENERS: Final = 16
+# More would not be read; and those of a reload travel as well.
+MAX_PROBLEMS: Final = 100
 
-URL, WEIGHT, HEALTH = COLOR_SETTINGS
+URL, WEIGHT = (BY_NAME[name] for name in (COLOR, f"{COLOR}_WEIGHT"))
+PROBE_INTERVAL, PROBE_TIMEOUT = (BY_NAME[f"{COLOR}_HEALTH_{word}"] for word in ("INTERVAL", "TIMEOUT"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,80 +93,119 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """
+    What a source said: its draft, and what is wrong with how it is written.
+
+    `fingerprint` changes with whatever was read.
+    """
+
+    draft: Draft
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    fingerprint: bytes = b""
+
+
+NOTHING: Final = Reading({})
+
+
 def load(
     environ: Mapping[str, str],
     *,
     cpus: int,
     colors: Sequence[str] = (),
     listen: str | None = None,
+    files: Reading = NOTHING,
     generation: int = 1,
     slots: Sequence[str] = (),
 ) -> tuple[Config, tuple[Problem, ...]]:
     """
-    Return the configuration that environment and command line ask for, and the warnings.
+    Return the configuration that environment, files and command line ask for, and the warnings.
 
-    `cpus` is what `SILLYPROXY_WORKERS=auto` means here. Raises ConfigError with all problems.
+    `cpus` is what `SILLYPROXY_WORKERS=auto` means here; `slots` are those of the generation
+    before. Raises ConfigError with all problems, those of the files among them.
     """
-    draft = merge(read_environment(environ), read_command_line(listen))
-    return parse(add_colors(draft, colors), cpus=cpus, generation=generation, slots=slots)
+    draft = merge(read_environment(environ), files.draft, read_command_line(listen))
+    reader = _Reader(add_colors(draft, colors), files.problems, files.warnings)
+    fields = {setting.field: reader.value(setting) for setting in PROXY_SETTINGS}
+    names = reader.color_names()
+    present = tuple(reader.colors(names))
+    rows = tuple(dict.fromkeys((*slots, *names)))
+    reader.check(fields, present)
+    reader.check_slots(rows)
+    if not reader.problems:
+        reader.check_size()
+    if reader.problems:
+        raise ConfigError(_at_most(MAX_PROBLEMS, tuple(dict.fromkeys(reader.problems))))
 
-
-def parse(
-    draft: Draft, *, cpus: int, generation: int = 1, slots: Sequence[str] = ()
-) -> tuple[Config, tuple[Problem, ...]]:
-    """
-    Return the Config that a draft asks for, and the warnings; raise ConfigError with all problems.
-
-    `slots` are those of the generation before.
-    """
-    reading = _Reading(draft)
-    fields = {setting.field: reading.value(setting) for setting in PROXY_SETTINGS if not setting.later}
-    names = reading.color_names()
-    colors = tuple(reading.colors(names))
-    reading.check(fields, colors)
-    if reading.problems:
-        raise ConfigError(tuple(dict.fromkeys(reading.problems)))
-
-    reading.warn_idle(names, colors)
-    reading.warn_later(names)
-    reading.warn_unknown(names, colors)
+    reader.warn_idle(names, present)
+    reader.warn_needless(names)
+    reader.warn_unknown(names, present)
     if fields["workers"] is None:
         fields["workers"] = max(1, min(cpus, MAX_WORKERS))
     config = _build(
         fields,
         color_names=names,
-        colors=colors,
-        origins=reading.used,
+        colors=present,
+        origins=reader.used,
         generation=generation,
-        slots=tuple(dict.fromkeys((*slots, *names))),
+        slots=rows,
     )
-    return config, tuple(reading.warnings)
+    return config, _at_most(MAX_PROBLEMS, reader.warnings)
+
+
+def _at_most(maximum: int, problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Cut a list short, and say so in its last item."""
+    if len(problems) <= maximum:
+        return tuple(problems)
+    first = problems[maximum - 1]
+    rest = len(problems) - maximum + 1
+    return (
+        *problems[: maximum - 1],
+        Problem(first.name, None, first.source, f"and {rest} more, from here on"),
+    )
 
 
 def _build(fields: Mapping[str, Any], **rest: Any) -> Config:
-    """Put each value in its place: `timeouts.connect_s` in Timeouts, a plain name in the Config itself."""
-    groups: dict[str, dict[str, Any]] = {"": {}, "timeouts": {}, "limits": {}, "access_log": {}}
-    for path, value in fields.items():
-        group, _, name = path.rpartition(".")
-        groups[group][name] = value
+    """Make a Config of its values."""
+    groups = _grouped(fields)
     return Config(
         **{**groups[""], **rest},
         timeouts=Timeouts(**groups["timeouts"]),
         limits=Limits(**groups["limits"]),
         access_log=AccessLog(**groups["access_log"], format=fields["log_format"]),
+        outlier=Outlier(**groups["outlier"]),
+        retry=Retry(**groups["retry"]),
     )
 
 
-class _Reading:
+def _build_color(name: str, fields: Mapping[str, Any]) -> Color:
+    """Make a Color of its values; it is probed if there is a path to ask for."""
+    groups = _grouped(fields)
+    probe = Probe(**groups["probe"]) if groups["probe"]["path"] else None
+    return Color(name, **groups[""], probe=probe)
+
+
+def _grouped(fields: Mapping[str, Any]) -> Mapping[str, dict[str, Any]]:
+    """Return values by place: `timeouts.connect_s` is in the group `timeouts`, a plain name in that of ''."""
+    groups: dict[str, dict[str, Any]] = {}
+    for path, value in fields.items():
+        group, _, name = path.rpartition(".")
+        groups.setdefault(group, {})[name] = value
+    return groups
+
+
+class _Reader:
     """One draft while it is read: what was used of it, and what was found wrong."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, problems: Sequence[Problem], warnings: Sequence[Problem]) -> None:
         # An empty value is no value: `GREEN=` in a compose file unsets it.
         trimmed = {name: Origin(origin.text.strip(BLANKS), origin.source) for name, origin in draft.items()}
         self.draft = {name: origin for name, origin in trimmed.items() if origin.text}
         self.used: dict[str, Origin] = {}
-        self.problems: list[Problem] = []
-        self.warnings: list[Problem] = []
+        self.problems = list(problems)
+        self.warnings = list(warnings)
 
     def value(self, setting: Setting, name: str = "") -> Any:
         """Read one setting; None if it is wrong."""
@@ -173,12 +229,25 @@ class _Reading:
         return names
 
     def colors(self, names: Sequence[str]) -> Iterator[Color]:
-        """Read the colors that are present; check the weights of those that are not."""
+        """Read the colors that are present; check the settings of those that are not."""
         for name in names:
-            upstreams = self.value(URL, URL.name_for(name))
-            weight = self.value(WEIGHT, WEIGHT.name_for(name))
-            if upstreams is not None and weight is not None:
-                yield Color(name, upstreams, weight)
+            before = len(self.problems)
+            fields = {s.field: self.value(s, s.name_for(name)) for s in COLOR_SETTINGS}
+            self.check_probe(name, fields["probe.interval_s"], fields["probe.timeout_s"])
+            if fields["upstreams"] and len(self.problems) == before:
+                yield _build_color(name, fields)
+
+    def check_probe(self, color: str, interval_s: float | None, timeout_s: float | None) -> None:
+        """Refuse a check that the next one would overtake."""
+        if interval_s is None or timeout_s is None or timeout_s <= interval_s:
+            return
+        interval, timeout = PROBE_INTERVAL.name_for(color), PROBE_TIMEOUT.name_for(color)
+        if timeout in self.draft:
+            self.problem(timeout, f"longer than {interval} ({show_duration(interval_s)}); use at most that")
+        else:
+            self.problem(
+                interval, f"shorter than {timeout} ({show_duration(timeout_s)} unless set); set that as well"
+            )
 
     def check(self, fields: Mapping[str, Any], colors: Sequence[Color]) -> None:
         """Find what is wrong between settings that are each right alone, and lists that are too long."""
@@ -198,6 +267,24 @@ class _Reading:
             count += len(color.upstreams)
             self.at_most(MAX_UPSTREAMS, URL.name_for(color.name), count, "URLs of all colors")
 
+    def check_size(self) -> None:
+        """Refuse texts that are each right and too much together."""
+        size = 0
+        for name, origin in self.used.items():
+            size += sum(len(text.encode("utf-8", "replace")) for text in (name, origin.text, origin.source))
+            if size > MAX_TEXTS:
+                self.problem(name, f"with this, all settings together are longer than {MAX_TEXTS} bytes")
+                break
+
+    def check_slots(self, rows: Sequence[str]) -> None:
+        """Refuse more names than there are rows in the counts, which stay whose they were."""
+        if len(rows) > MAX_COLORS >= len(self.color_names()):
+            self.problem(
+                "SILLYPROXY_COLORS",
+                f"{len(rows)} names of colors since the start are more than {MAX_COLORS}; restart, or take "
+                "names that were there before",
+            )
+
     def at_most(self, maximum: int, name: str, count: int, what: str) -> None:
         """Refuse a list that is too long."""
         if count > maximum:
@@ -216,17 +303,22 @@ class _Reading:
         elif not any(color.weight for color in colors):
             name = WEIGHT.name_for(colors[0].name)
             self.warn(name, "all colors are at weight 0, every request gets 503")
-        for color in names:
-            url = URL.name_for(color)
-            for name in (WEIGHT.name_for(color), HEALTH.name_for(color)):
-                if name in self.draft and url not in self.draft:
-                    self.warn(name, f"{url} is not set, so this has no effect")
 
-    def warn_later(self, names: Sequence[str]) -> None:
-        """Warn of settings that are known and do nothing yet."""
-        for name in (*(HEALTH.name_for(color) for color in names), "SILLYPROXY_ENV_FILE"):
-            if name in self.draft:
-                self.warn(name, "known, but does not take effect yet in this version")
+    def warn_needless(self, names: Sequence[str]) -> None:
+        """Warn of settings that need another one, which is not set."""
+        for color in names:
+            for setting in COLOR_SETTINGS:
+                missing = self.missing(setting, color)
+                if setting.name_for(color) in self.draft and missing:
+                    self.warn(setting.name_for(color), f"{missing} is not set, so this has no effect")
+
+    def missing(self, setting: Setting, color: str) -> str:
+        """Return the first variable without which a setting of a color has no effect, and that is not set."""
+        if not setting.needs:
+            return ""
+        needed = BY_NAME[setting.needs]
+        name = needed.name_for(color)
+        return self.missing(needed, color) or ("" if name in self.draft else name)
 
     def warn_unknown(self, names: Sequence[str], colors: Sequence[Color]) -> None:
         """Warn of variables that look like ours and are not."""

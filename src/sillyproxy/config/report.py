@@ -10,13 +10,22 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 from sillyproxy.config.merge import DEFAULT
 from sillyproxy.config.parse import Problem
-from sillyproxy.config.schema import Config, Origin
-from sillyproxy.config.settings import COLOR_SETTINGS, PROXY_SETTINGS, SETTINGS, Setting
+from sillyproxy.config.schema import Color, Config, Origin
+from sillyproxy.config.settings import (
+    BY_NAME,
+    COLOR,
+    COLOR_SECTIONS,
+    COLOR_SETTINGS,
+    PROXY_SECTIONS,
+    PROXY_SETTINGS,
+    SETTINGS,
+    Section,
+    Setting,
+)
 from sillyproxy.config.values import show_text, show_upstreams, show_weight
 
 SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY")
@@ -24,7 +33,7 @@ SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 # A value longer than this moves its own line only, not the column of all others.
 _COLUMN: Final = 44
 
-URL, WEIGHT, _ = COLOR_SETTINGS
+URL, WEIGHT = (BY_NAME[name] for name in (COLOR, f"{COLOR}_WEIGHT"))
 
 
 def problems_text(problems: Sequence[Problem], outcome: str = "nothing was started") -> str:
@@ -43,10 +52,20 @@ def warnings_text(warnings: Sequence[Problem]) -> str:
 
 
 def config_text(config: Config) -> str:
-    """Return the configuration in force: a line for each color, then for each setting, with its origin."""
+    """
+    Return the configuration in force: a line for each color, then for each setting, with its origin.
+
+    A setting of a color that has no effect there has no line.
+    """
     rows = list(_color_rows(config))
     settings = [
-        (s.name, _in_force(config, s), _source(config, s.name)) for s in PROXY_SETTINGS if not s.later
+        *(
+            (s.name_for(color.name), *_in_force(config, s, color, s.name_for(color.name)))
+            for color in config.colors
+            for s in COLOR_SETTINGS
+            if s not in (URL, WEIGHT) and not _without_effect(s, color)
+        ),
+        *((s.name, *_in_force(config, s, config, s.name)) for s in PROXY_SETTINGS),
     ]
     return "\n".join([*_table(rows), "", *_table(settings)])
 
@@ -55,9 +74,8 @@ def help_text(width: int = 100) -> str:
     """Return every setting with its meaning and its default, for `serve --help`."""
     parts: list[str] = []
     for setting in SETTINGS:
-        later = " Not in force yet." if setting.later else ""
         default = setting.default or setting.absent
-        text = f"{setting.help} Takes {setting.kind.takes}. Default: {default}.{later}".replace("`", "")
+        text = f"{setting.help} Takes {setting.kind.takes}. Default: {default}.".replace("`", "")
         wrapped = textwrap.wrap(text, width, initial_indent="      ", subsequent_indent="      ")
         parts += [f"  {setting.name}", *wrapped]
     return "\n".join(parts)
@@ -70,19 +88,22 @@ def settings_page() -> str:
 # Settings
 
 Sillyproxy is configured by environment variables. `sillyproxy check` shows the configuration in force and
-where each value comes from, or all that is wrong with it. A wrong value stops the start (exit status 2); an
-unknown `SILLYPROXY_…` variable, or an unknown `<COLOR>_…` variable of a color that has a URL, is a warning.
+where each value comes from, or all that is wrong with it. A wrong value stops the start (exit status 2) or
+the reload (the old configuration goes on); an unknown `SILLYPROXY_…` variable, or an unknown `<COLOR>_…`
+variable of a color that has a URL, is a warning. Files named by `SILLYPROXY_ENV_FILE` win over the
+environment, the command line over both.
 
 ## Of a color
 
 `<COLOR>` is the color's name in capitals, `-` written as `_`: the URL of `blue-canary` is `BLUE_CANARY`. No
-variable may belong to two colors (`a-b` with `a_b`, or `blue` with `blue-weight`).
+variable may belong to two colors (`a-b` with `a_b`, or `blue` with `blue-weight`). At most 31 names have a
+row in the counts, and keep it: when reloads have named more in all, a restart is needed.
 
-{_page_table(COLOR_SETTINGS)}
+{_page_sections(COLOR_SECTIONS)}
 
 ## Of the proxy
 
-{_page_table(PROXY_SETTINGS)}
+{_page_sections(PROXY_SECTIONS)}
 
 ## How values are written
 
@@ -99,10 +120,44 @@ variable may belong to two colors (`a-b` with `a_b`, or `blue` with `blue-weight
 - A URL is `http://host[:port][/base]`; the port is 80 unless named, the host a name (underscores are fine),
   an IPv4 address or an IPv6 address in brackets. A trailing slash of the base is ignored; a comma in it is
   written `%2C`. User, query and fragment are refused. `https://` is not supported yet.
+- Status codes are single ones, ranges or classes: `200`, `200-399`, `2xx`; from 200 to 599, at most 32 items.
+- A percentage is a number from 0 to 100, with or without its sign: `50%`, `50`. Below 1 the sign is needed,
+  because `0.5` might be meant as a half.
+- The path of a health check begins with `/`; a query may follow; anything but URL characters is written
+  `%XX`. It is asked for after the base of the color's URL.
 - A network is `10.0.0.0/8`, `fd00::/8` or a single address. An address with bits beyond its prefix
   (`10.0.0.1/8`) is refused.
 - A color's name begins with a letter or a digit and goes on with letters, digits, `-` and `_`; capitals are
   lowered.
+
+## Lines of a file
+
+A file named by `SILLYPROXY_ENV_FILE` has a line `NAME=value` for each setting. What to mount, and what
+happens when it changes: [Change the configuration without a restart](../howto/reload.md).
+
+| line | value |
+| --- | --- |
+| `BLUE_WEIGHT=4` | `4` |
+| `export BLUE_WEIGHT=4` | `4` |
+| `BLUE_WEIGHT= 4 # of 5` | `4`: blanks around it are ignored, and what follows a blank and `#` |
+| `BLUE_HEALTH=/up#1` | `/up#1`: without a blank before it, `#` is part of the value |
+| `BLUE_HEALTH='/up # "1"'` | `/up # "1"`: everything between single quotes |
+| `BLUE_HEALTH="/up \\"1\\" \\$a"` | `/up "1" $a`: in double quotes, `\\` before `"`, `$`, `` ` ``, `\\` |
+| `BLUE=http://$HOST` | `http://$HOST`: nothing is put in the place of a name |
+| `GREEN=` | none: it unsets what the environment or an earlier file says |
+| `# all to blue`, or blank | nothing |
+
+Anything else is a problem, told with file and line: no `=`, blanks before it, a quote that is not closed or
+stands inside a value, a value of several lines. Of two lines with the same name the later holds. Line ends
+may be LF or CR LF; the text is UTF-8, with or without a byte order mark.
+
+A path may be a directory. Its files are read in the order of their names, subdirectories are not entered.
+A file whose name is a variable in capitals (`GREEN_WEIGHT`) is the value of that variable, as when the keys
+of a config map or secrets are mounted; any other has lines. Left out: names that begin with `.` or `#` or
+end in `~` (an editor's copies), and what is not a file. A file named itself, not by its directory, always
+has lines.
+
+At most 256 files are read, of 1 MiB each. `SILLYPROXY_ENV_FILE` in a file is ignored, with a warning.
 """
 
 
@@ -128,13 +183,29 @@ def _color_rows(config: Config) -> Iterable[tuple[str, str, str]]:
         )
 
 
-def _in_force(config: Config, setting: Setting) -> str:
-    value = attrgetter(setting.field)(config)
+def _without_effect(setting: Setting, color: Color) -> bool:
+    """Tell whether the setting that this one needs is not set."""
+    return setting.needs != URL.name and _get(color, BY_NAME[setting.needs]) is None
+
+
+def _get(owner: Config | Color, setting: Setting) -> Any:
+    """Return the value of a setting; what stands where there is none for a part that is not there."""
+    for name in setting.field.split("."):
+        if owner is None:
+            return setting.kind.none
+        owner = getattr(owner, name)
+    return owner
+
+
+def _in_force(config: Config, setting: Setting, owner: Config | Color, name: str) -> tuple[str, str]:
+    """Return value and origin of a setting of the proxy or a color."""
+    source = _source(config, name)
+    value = _get(owner, setting)
     if value == setting.kind.none and not setting.default:
-        return setting.absent
-    text = mask(setting.name, setting.kind.show(value))
-    asked = config.origins.get(setting.name, Origin(setting.default, DEFAULT)).text.lower()
-    return f"{text} (auto)" if asked == "auto" and text != "auto" else text
+        return setting.absent, source
+    text = mask(name, setting.kind.show(value))
+    asked = config.origins.get(name, Origin(setting.default, DEFAULT)).text.lower()
+    return (f"{text} (auto)" if asked == "auto" and text != "auto" else text), source
 
 
 def _source(config: Config, name: str) -> str:
@@ -161,12 +232,20 @@ def _count(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
+def _page_sections(sections: Iterable[Section]) -> str:
+    parts: list[str] = []
+    for section in sections:
+        parts += [f"### {section.title}", _page_table(section.settings)]
+        if section.note:
+            parts.append("\n".join(textwrap.wrap(section.note, 110, break_on_hyphens=False)))
+    return "\n\n".join(parts)
+
+
 def _page_table(settings: Iterable[Setting]) -> str:
     lines = ["| variable | meaning | takes | default |", "| --- | --- | --- | --- |"]
     for setting in settings:
         default = f"`{setting.default}`" if setting.default else setting.absent
-        later = " **Known, but does not take effect yet.**" if setting.later else ""
         takes = re.sub(r"(http://[^ ,]+)", r"`\1`", setting.kind.takes)  # or it becomes a link
-        cells = (f"`{setting.name}`", setting.help + later, takes, default)
+        cells = (f"`{setting.name}`", setting.help, takes, default)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

@@ -17,9 +17,12 @@ from typing import Any, Final
 from sillyproxy.config import values
 from sillyproxy.config.values import (
     MAX_BODY_BYTES,
+    MAX_CONNECTIONS,
     MAX_HEADER_BYTES,
+    MAX_IN_A_ROW,
     MAX_WORKERS,
     MIN_HEADER_BYTES,
+    count_reader,
     duration_reader,
     size_reader,
     word_reader,
@@ -50,8 +53,8 @@ class Setting:
     One row.
 
     `default` is text as an operator would write it, empty for none; `absent` says what
-    none means. `field` is the place of the value in a Config, for settings of the proxy.
-    A `later` setting is known and does nothing yet.
+    none means. `field` is the place of the value in a Config, or in a Color for settings of
+    a color. A setting has no effect while the one that it `needs` is not set.
     """
 
     name: str
@@ -59,9 +62,9 @@ class Setting:
     default: str
     example: str
     help: str
-    field: str = ""
+    field: str
     absent: str = ""
-    later: bool = False
+    needs: str = ""
 
     @property
     def is_color(self) -> bool:
@@ -73,6 +76,15 @@ class Setting:
         return self.name.replace(COLOR, values.variable_of(color))
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Settings that belong together. `note` says where their defaults come from, for the reference."""
+
+    title: str
+    settings: tuple[Setting, ...]
+    note: str = ""
+
+
 def _duration(minimum_s: float, least: str) -> Kind:
     takes = f"seconds, or a number with ms, s, m or h; {least}"
     return Kind("duration", takes, duration_reader(minimum_s), values.show_duration)
@@ -81,6 +93,10 @@ def _duration(minimum_s: float, least: str) -> Kind:
 def _size(minimum: int, maximum: int, bounds: str) -> Kind:
     takes = f"bytes, or a whole number with k, m or g; {bounds}"
     return Kind("size", takes, size_reader(minimum, maximum), values.show_size)
+
+
+def _count(minimum: int, maximum: int, bounds: str) -> Kind:
+    return Kind("number", f"a whole number, {bounds}", count_reader(minimum, maximum))
 
 
 def _word(*words: str) -> Kind:
@@ -98,8 +114,16 @@ URLS: Final = Kind(
     values.show_upstreams,
 )
 WEIGHT: Final = Kind("weight", "0 or more", values.read_weight, values.show_weight)
-PATH: Final = Kind("path", "a path that begins with /", str)
-PATHS: Final = Kind("paths", "files or directories, separated by commas", str)
+PROBE_PATH: Final = Kind("path", "a path that begins with /, maybe with a query", values.read_probe_path)
+STATUSES: Final = Kind(
+    "statuses",
+    "status codes, ranges or classes, separated by commas: 200-399, 2xx, 200,204",
+    values.read_statuses,
+    values.show_statuses,
+)
+PERCENT: Final = Kind("percent", "0% to 100%", values.read_percent, values.show_percent)
+IN_A_ROW: Final = _count(1, MAX_IN_A_ROW, f"1 to {MAX_IN_A_ROW}")
+PATHS: Final = Kind("paths", "files or directories, separated by commas", values.read_paths, ",".join, ())
 NAMES: Final = Kind(
     "names",
     "letters, digits, - and _, at most 31 names separated by commas",
@@ -107,7 +131,8 @@ NAMES: Final = Kind(
     ",".join,
 )
 WORKERS: Final = Kind("number", f"auto, or a whole number from 1 to {MAX_WORKERS}", values.read_workers)
-CONNECTIONS: Final = Kind("number", "a whole number, 1 or more", values.read_connections)
+CONNECTIONS: Final = _count(1, MAX_CONNECTIONS, "1 or more")
+QUEUE: Final = _count(0, MAX_CONNECTIONS, "0 or more")
 ADDRESSES: Final = Kind(
     "addresses",
     f"{_LISTEN}, or several separated by commas",
@@ -125,13 +150,14 @@ NETWORKS: Final = Kind(
     (),
 )
 
-COLOR_SETTINGS: Final = (
+_WHERE: Final = (
     Setting(
         "<COLOR>",
         URLS,
         "",
         "http://myapp:8080",
         "Where the color runs. A base path goes before the path of each request.",
+        field="upstreams",
         absent="the color is absent",
     ),
     Setting(
@@ -140,19 +166,120 @@ COLOR_SETTINGS: Final = (
         "1",
         "1",
         "Its share of the traffic, relative to the other colors. 0: no new requests.",
-    ),
-    Setting(
-        "<COLOR>_HEALTH",
-        PATH,
-        "",
-        "/healthz",
-        "Path of an active health check.",
-        absent="passive checks alone",
-        later=True,
+        field="weight",
+        needs="<COLOR>",
     ),
 )
 
-PROXY_SETTINGS: Final = (
+_HEALTH: Final = (
+    Setting(
+        "<COLOR>_HEALTH",
+        PROBE_PATH,
+        "",
+        "/healthz",
+        "Asks each endpoint for this path, after the base of its URL, all the time.",
+        field="probe.path",
+        absent="none; traffic alone tells who is well",
+        needs="<COLOR>",
+    ),
+    Setting(
+        "<COLOR>_HEALTH_INTERVAL",
+        _duration(0.1, "at least 100ms"),
+        "2s",
+        "2s",
+        "Time between two checks of an endpoint, a little more or less each time.",
+        field="probe.interval_s",
+        needs="<COLOR>_HEALTH",
+    ),
+    Setting(
+        "<COLOR>_HEALTH_TIMEOUT",
+        _WAIT,
+        "1s",
+        "1s",
+        "Time for one check, from connecting to the status. At most the interval.",
+        field="probe.timeout_s",
+        needs="<COLOR>_HEALTH",
+    ),
+    Setting(
+        "<COLOR>_HEALTH_RISE",
+        IN_A_ROW,
+        "2",
+        "2",
+        "Good checks in a row that bring an endpoint back.",
+        field="probe.rise",
+        needs="<COLOR>_HEALTH",
+    ),
+    Setting(
+        "<COLOR>_HEALTH_FALL",
+        IN_A_ROW,
+        "3",
+        "3",
+        "Bad checks in a row that take an endpoint out. The first check of a new one decides alone.",
+        field="probe.fall",
+        needs="<COLOR>_HEALTH",
+    ),
+    Setting(
+        "<COLOR>_HEALTH_STATUS",
+        STATUSES,
+        "200-399",
+        "200-299",
+        "Status codes of a good check.",
+        field="probe.statuses",
+        needs="<COLOR>_HEALTH",
+    ),
+)
+
+_ENDPOINT_LIMITS: Final = (
+    Setting(
+        "<COLOR>_MAX_CONNECTIONS",
+        CONNECTIONS,
+        "",
+        "100",
+        "Requests under way at each endpoint at once, through the whole proxy: shared out among the "
+        "workers, rounded up.",
+        field="max_connections",
+        absent="no limit",
+        needs="<COLOR>",
+    ),
+    Setting(
+        "<COLOR>_MAX_QUEUE",
+        QUEUE,
+        "1024",
+        "100",
+        "Requests that may wait for an endpoint with room, in the whole proxy. Past it: 503 with "
+        "`Retry-After`.",
+        field="max_queue",
+        needs="<COLOR>_MAX_CONNECTIONS",
+    ),
+    Setting(
+        "<COLOR>_QUEUE_TIMEOUT",
+        _WAIT,
+        "1s",
+        "500ms",
+        "Time that a request may wait for it. Past it: 503 with `Retry-After`.",
+        field="queue_timeout_s",
+        needs="<COLOR>_MAX_CONNECTIONS",
+    ),
+)
+
+COLOR_SECTIONS: Final = (
+    Section("Where it runs, and its share", _WHERE),
+    Section(
+        "Active health checks",
+        _HEALTH,
+        "The defaults are HAProxy's: `inter` 2s, `rise` 2, `fall` 3, and `option httpchk` takes every 2xx "
+        "and 3xx for good. Envoy calls them `interval`, `healthy_threshold`, `unhealthy_threshold` and "
+        "`expected_statuses` (200 alone), and `timeout`, and has a default for the statuses alone.",
+    ),
+    Section(
+        "Limits of its endpoints",
+        _ENDPOINT_LIMITS,
+        "HAProxy calls them `maxconn`, `maxqueue` (no limit by default) and `timeout queue` (by default "
+        "`timeout connect`). The length of the queue is Envoy's `max_pending_requests`, 1024.",
+    ),
+)
+
+_PROCESSES: Final = (
     Setting(
         "SILLYPROXY_LISTEN",
         ADDRESSES,
@@ -177,6 +304,9 @@ PROXY_SETTINGS: Final = (
         "Worker processes. `auto`: the CPUs that this container may use (affinity and cgroup quota).",
         field="workers",
     ),
+)
+
+_COLORS: Final = (
     Setting(
         "SILLYPROXY_COLORS",
         NAMES,
@@ -198,10 +328,14 @@ PROXY_SETTINGS: Final = (
         PATHS,
         "",
         "/run/configs/edge.env",
-        "Files or directories of `NAME=value` lines. Watched; they win over the process environment.",
+        "Files of `NAME=value` lines, or directories of them. Read again when they change and at SIGHUP; "
+        "they win over the process environment.",
+        field="env_files",
         absent="none",
-        later=True,
     ),
+)
+
+_LOGS: Final = (
     Setting(
         "SILLYPROXY_ACCESS_LOG",
         LOG_TARGET,
@@ -226,6 +360,9 @@ PROXY_SETTINGS: Final = (
         "The least level that the proxy's own log shows.",
         field="log_level",
     ),
+)
+
+_DISCOVERY: Final = (
     Setting(
         "SILLYPROXY_DISCOVERY",
         _word("auto", "dns", "off"),
@@ -243,6 +380,64 @@ PROXY_SETTINGS: Final = (
         "Time between look-ups. A Swarm takes a task out of its DNS 2 s before it stops it.",
         field="discovery_interval_s",
     ),
+)
+
+_FAILING: Final = (
+    Setting(
+        "SILLYPROXY_EJECT_AFTER",
+        _count(0, MAX_IN_A_ROW, f"0 (never) to {MAX_IN_A_ROW}"),
+        "5",
+        "5",
+        "Failures in a row that eject an endpoint: it refuses, resets, does not answer in time, or answers "
+        "502, 503 or 504. 0 switches the rule of error rates off as well.",
+        field="outlier.eject_after",
+    ),
+    Setting(
+        "SILLYPROXY_EJECT_TIME",
+        _duration(0.1, "at least 100ms"),
+        "30s",
+        "30s",
+        "Time out, times the number of the repetition; at most ten times it.",
+        field="outlier.eject_s",
+    ),
+    Setting(
+        "SILLYPROXY_SLOW_START",
+        _PAUSE,
+        "10s",
+        "10s",
+        "Time in which an endpoint that comes back gets its full share again.",
+        field="outlier.slow_start_s",
+    ),
+    Setting(
+        "SILLYPROXY_RETRY",
+        _word("safe", "idempotent"),
+        "safe",
+        "idempotent",
+        "Requests that are sent a second time. `safe`: those that no endpoint can have acted on; "
+        "`idempotent`: also GET, HEAD, OPTIONS, TRACE, PUT and DELETE with a small body if the connection "
+        "broke before a byte of the response.",
+        field="retry.kind",
+    ),
+    Setting(
+        "SILLYPROXY_RETRY_BUDGET",
+        PERCENT,
+        "50%",
+        "20%",
+        "Share of the requests under way that may be second tries. 32 in each worker always may.",
+        field="retry.budget",
+    ),
+    Setting(
+        "SILLYPROXY_GATE",
+        _word("all", "any"),
+        "all",
+        "any",
+        "Colors with a weight that must have answered once before the proxy is healthy (`/startupz`, "
+        "`sillyproxy healthcheck`).",
+        field="gate",
+    ),
+)
+
+_TIMEOUTS: Final = (
     Setting(
         "SILLYPROXY_CONNECT_TIMEOUT",
         _WAIT,
@@ -291,6 +486,9 @@ PROXY_SETTINGS: Final = (
         "Time in which requests under way may end. Docker kills 10 s after SIGTERM by default.",
         field="timeouts.drain_timeout_s",
     ),
+)
+
+_LIMITS: Final = (
     Setting(
         "SILLYPROXY_MAX_HEADER_BYTES",
         _size(MIN_HEADER_BYTES, MAX_HEADER_BYTES, "1k to 1m"),
@@ -327,5 +525,28 @@ PROXY_SETTINGS: Final = (
     ),
 )
 
+PROXY_SECTIONS: Final = (
+    Section("Addresses and processes", _PROCESSES),
+    Section("Colors and where settings come from", _COLORS),
+    Section("Logs", _LOGS),
+    Section("Discovery", _DISCOVERY),
+    Section(
+        "Endpoints that fail",
+        _FAILING,
+        "`EJECT_AFTER`, `EJECT_TIME` and its growth are Envoy's outlier detection: "
+        "`consecutive_gateway_failure` 5, `base_ejection_time` 30s times the number of ejections, "
+        "`max_ejection_time` 300s. Envoy ejects at most 10 % of the endpoints (`max_ejection_percent`) but "
+        "always one; here half of a color's always stay. HAProxy has `observe layer7` with `error-limit` "
+        "10, and no term: its health checks bring a server back. `SLOW_START` is HAProxy's `slowstart` and "
+        "Envoy's `slow_start_window`, which are off by default. `RETRY` is HAProxy's `retry-on` and Envoy's "
+        "`retry_on`; `RETRY_BUDGET` is Envoy's `retry_budget`: `budget_percent` 20 %, and "
+        "`min_retry_concurrency` 3. Ours is wider, because by default it is spent only on requests that "
+        "nobody has acted on.",
+    ),
+    Section("Timeouts", _TIMEOUTS),
+    Section("Limits and trust", _LIMITS),
+)
+COLOR_SETTINGS: Final = tuple(setting for section in COLOR_SECTIONS for setting in section.settings)
+PROXY_SETTINGS: Final = tuple(setting for section in PROXY_SECTIONS for setting in section.settings)
 SETTINGS: Final = COLOR_SETTINGS + PROXY_SETTINGS
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}

@@ -27,6 +27,9 @@ MAX_COLORS: Final = 31
 MAX_WORKERS: Final = 64
 MAX_WEIGHT: Final = 1_000_000
 MAX_CONNECTIONS: Final = 10_000_000
+MAX_IN_A_ROW: Final = 1000
+MAX_PATH: Final = 1000
+MAX_STATUSES: Final = 32
 # 7 days: epoll and poll count milliseconds in 31 bits, which end at 24 days.
 MAX_DURATION_S: Final = 7 * 86400
 MIN_HEADER_BYTES: Final = 1024
@@ -36,7 +39,19 @@ MAX_BODY_BYTES: Final = 1 << 50
 MAX_SOCKET_PATH: Final = 107
 
 # What a color's variables end in; the table of settings tells their meaning.
-COLOR_SUFFIXES: Final = ("", "_WEIGHT", "_HEALTH")
+COLOR_SUFFIXES: Final = (
+    "",
+    "_WEIGHT",
+    "_HEALTH",
+    "_HEALTH_INTERVAL",
+    "_HEALTH_TIMEOUT",
+    "_HEALTH_RISE",
+    "_HEALTH_FALL",
+    "_HEALTH_STATUS",
+    "_MAX_CONNECTIONS",
+    "_MAX_QUEUE",
+    "_QUEUE_TIMEOUT",
+)
 OUR_PREFIX: Final = "SILLYPROXY_"
 OTHER_NAME: Final = "give it another name"
 
@@ -48,6 +63,12 @@ _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Deci
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 _COLOR = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+# RFC 3986, 3.3 and 3.4: the bytes of a path and its query, as a request line may carry them.
+_TARGET = re.compile(
+    r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?"
+)
+_STATUS_CLASS = re.compile(r"([0-9])xx", re.IGNORECASE)
+_STATUS_RANGE = re.compile(r"([0-9]{3})(?:[ \t]*-[ \t]*([0-9]{3}))?")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?")
@@ -103,7 +124,16 @@ def show_text(text: str) -> str:
     """
     _, at, rest = text.rpartition("@")
     text = f"***@{rest}" if at else text
-    text = text if len(text) <= 160 else f"{text[:157]}..."
+    return printable(text if len(text) <= 160 else f"{text[:157]}...")
+
+
+def printable(text: str) -> str:
+    """
+    Return text with an escape for each character that does not print.
+
+    >>> printable("a\\x1b")
+    'a\\\\x1b'
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -240,25 +270,59 @@ def show_size(size: int) -> str:
     return str(size)
 
 
-def _read_count(text: str, maximum: int) -> int:
-    if not _INTEGER.fullmatch(text):
-        raise Refused("not a whole number")
-    count = Decimal(text)
-    if count > maximum:
-        raise Refused(f"more than {maximum}")
-    if count < 1:
-        raise Refused("less than 1")
-    return int(count)
+def count_reader(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return the reader of a whole number within these bounds."""
+
+    def read(text: str) -> int:
+        if not _INTEGER.fullmatch(text):
+            raise Refused("not a whole number")
+        count = Decimal(text)
+        if count > maximum:
+            raise Refused(f"more than {maximum}")
+        if count < minimum:
+            raise Refused(f"less than {minimum}")
+        return int(count)
+
+    return read
 
 
-def read_connections(text: str) -> int:
-    """Read a number of connections."""
-    return _read_count(text, MAX_CONNECTIONS)
+_read_workers = count_reader(1, MAX_WORKERS)
 
 
 def read_workers(text: str) -> int | None:
     """Read a number of worker processes; None for `auto`."""
-    return None if text.lower() == "auto" else _read_count(text, MAX_WORKERS)
+    return None if text.lower() == "auto" else _read_workers(text)
+
+
+def read_percent(text: str) -> float:
+    """
+    Read a share of a whole, as a part of 1.
+
+    >>> [read_percent(text) for text in ("50%", "50", "0")]
+    [0.5, 0.5, 0.0]
+    """
+    number = text.removesuffix("%").rstrip(BLANKS)
+    if not _NUMBER.fullmatch(number):
+        if number.startswith("-") and _NUMBER.fullmatch(number[1:]):
+            raise Refused("less than 0")
+        raise Refused("not a number of percent")
+    percent = Decimal(number)
+    if percent > 100:
+        raise Refused("more than 100 percent")
+    # Half of a percent, or a half? Who wants the former can say so.
+    if number == text and 0 < percent < 1:
+        raise Refused("not clear without a percent sign", f"write {percent * 100:f}% or {percent:f}%")
+    return float(percent / 100)
+
+
+def show_percent(share: float) -> str:
+    """
+    Return a share as `read_percent` reads it.
+
+    >>> show_percent(0.125)
+    '12.5%'
+    """
+    return f"{show_weight(float(Decimal(repr(share)) * 100))}%"
 
 
 # Words.
@@ -530,6 +594,66 @@ def _guess_url(text: str) -> str:
 def show_upstreams(upstreams: Sequence[Upstream]) -> str:
     """Return URLs as `read_upstreams` reads them."""
     return ",".join(map(str, upstreams))
+
+
+# Health checks.
+
+
+def read_probe_path(text: str) -> str:
+    """Read the path of a health check; a query may follow it."""
+    if _SCHEME.match(text):
+        raise Refused("a URL, not a path", "leave out scheme and host; the color's URL has them")
+    if not text.startswith("/"):
+        guess = f"/{text}" if _TARGET.fullmatch(f"/{text}") else ""
+        raise Refused("does not begin with /", _did_you_mean(guess))
+    if "#" in text:
+        raise Refused("a path with a fragment is never sent", "remove what follows the #")
+    if not _TARGET.fullmatch(text):
+        raise Refused("a path has characters that a request may not have", "write them as %XX")
+    if len(text) > MAX_PATH:
+        raise Refused(f"longer than {MAX_PATH} characters", "shorten the path")
+    return text
+
+
+def read_statuses(text: str) -> tuple[tuple[int, int], ...]:
+    """
+    Read which status codes are good, as ranges with their first and last code.
+
+    >>> read_statuses("2xx, 301, 401-403")
+    ((200, 299), (301, 301), (401, 403))
+    """
+    ranges = tuple(dict.fromkeys(read_items(text, _read_status)))
+    if len(ranges) > MAX_STATUSES:
+        raise Refused(f"{len(ranges)} items are more than {MAX_STATUSES}", "use ranges, as in 200-399")
+    return ranges
+
+
+def _read_status(text: str) -> tuple[int, int]:
+    if match := _STATUS_CLASS.fullmatch(text):
+        first, last = int(match[1]) * 100, int(match[1]) * 100 + 99
+    elif match := _STATUS_RANGE.fullmatch(text):
+        first, last = int(match[1]), int(match[2] or match[1])
+    else:
+        raise Refused("not a status code")
+    # RFC 9110, 15: codes end at 599; a 1xx is not the answer yet.
+    if first < 200 or last > 599:
+        raise Refused("the status code of an answer is from 200 to 599")
+    if first > last:
+        raise Refused("the range ends before it begins", _did_you_mean(f"{last}-{first}"))
+    return first, last
+
+
+def show_statuses(ranges: Sequence[tuple[int, int]]) -> str:
+    """Return status codes as `read_statuses` reads them."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+# Files.
+
+
+def read_paths(text: str) -> tuple[str, ...]:
+    """Read the paths of files or directories, in their order."""
+    return read_items(text, str)
 
 
 def read_networks(text: str) -> tuple[Network, ...]:

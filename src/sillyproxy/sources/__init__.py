@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from sillyproxy import config
-from sillyproxy.config import Problem
+from sillyproxy.config import Problem, Reading
+from sillyproxy.config.envfile import FILES
 from sillyproxy.config.schema import Config
+from sillyproxy.config.values import BLANKS, read_paths
+from sillyproxy.sources import files
 
 __all__ = ["fingerprint", "load"]
+
+# A change that is so long under way that more looks would not see its end.
+MAX_LOOKS: Final = 5
 
 
 def load(
@@ -22,7 +29,8 @@ def load(
     """
     Return the configuration that is asked for now, and the warnings.
 
-    It is the generation after `previous`, whose colors keep their rows in the counts. Raises
+    The files named in the environment win over it, the command line over all. It is the
+    generation after `previous`, whose colors keep their rows in the counts. Raises
     ConfigError with all problems.
     """
     return config.load(
@@ -30,6 +38,7 @@ def load(
         cpus=cpus,
         colors=colors,
         listen=listen,
+        files=_read_settled(_paths(environ)),
         generation=previous.generation + 1 if previous else 1,
         slots=previous.slots if previous else (),
     )
@@ -42,4 +51,28 @@ def fingerprint(environ: Mapping[str, str]) -> bytes:
     Cheap enough to be asked for several times a second. Never raises. Taken before `load`,
     a change in between is seen the next time.
     """
-    return b""
+    return files.fingerprint(_paths(environ))
+
+
+def _paths(environ: Mapping[str, str]) -> Sequence[str]:
+    """Return the files that the environment names; none if it names them wrongly, as `load` will say."""
+    text = environ.get(FILES, "").strip(BLANKS)
+    try:
+        return read_paths(text) if text else ()
+    except ExceptionGroup:
+        return ()
+
+
+def _read_settled(paths: Sequence[str]) -> Reading:
+    """
+    Read the files until two readings in a row are the same.
+
+    Files that are swapped together (a config map's link) would otherwise be read half before
+    and half after.
+    """
+    reading = files.read_files(paths)
+    for _ in range(MAX_LOOKS - 1):
+        if not paths or files.fingerprint(paths) == reading.fingerprint:
+            break
+        reading = files.read_files(paths)
+    return reading
