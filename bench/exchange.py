@@ -24,6 +24,7 @@ from sillyproxy.proxy.edge import Edge
 from sillyproxy.proxy.exchange import Exchange
 from sillyproxy.proxy.record import Recorder
 from sillyproxy.proxy.upstream import Upstream as Connection
+from sillyproxy.tools.channel import Address, Endpoints
 
 BROWSER = (
     b"GET /shop/basket?item=42 HTTP/1.1\r\nHost: shop.example\r\n"
@@ -69,9 +70,12 @@ def make_exchange(requests: list[bytes], response: bytes) -> Callable[[], None]:
         )
     )
     counts = Counts(memoryview(bytearray(BLOCK_SIZE * 8)).cast("q"), 3)
-    edge = Edge(config, counts, Recorder(None, False, []), lambda *_a, **_k: None, lambda *_a: None)
+    nobody = lambda *_a, **_k: None  # noqa: E731
+    edge = Edge(config, counts, Recorder(None, False, []), nobody, nobody, nobody)
     edge.loop.add = lambda *_a: None  # type: ignore[method-assign]
-    edge.set_endpoints({"blue": ((0, "127.0.0.1", 1),), "green": ((0, "127.0.0.1", 2),)})
+    edge.set_endpoints(
+        Endpoints({"blue": (Address(0, "127.0.0.1", 1),), "green": (Address(0, "127.0.0.1", 2),)})
+    )
     stub: Any = Stub(requests)
     down = Downstream(edge, stub, "203.0.113.9")
     answer: Any = Stub([response])

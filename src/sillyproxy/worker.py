@@ -33,7 +33,15 @@ from sillyproxy.proxy.loop import LEVEL_IN
 from sillyproxy.proxy.record import LineWriter, Recorder
 from sillyproxy.setup import WorkerSetup
 from sillyproxy.tools import logs
-from sillyproxy.tools.channel import Address, Endpoints, EndpointState, Hello
+from sillyproxy.tools.channel import (
+    Address,
+    Applied,
+    Ejected,
+    Ejection,
+    Endpoints,
+    EndpointState,
+    Hello,
+)
 from sillyproxy.traffic.endpoint import Endpoint
 
 SERVING: Final = 0
@@ -66,7 +74,8 @@ class _Worker:
         self._until_ns = 0
         self._recorder = _open_recorder(config)
         counts = Counts(setup.block, len(config.slots) + 1)
-        self._edge = edge = Edge(config, counts, self._recorder, _log, self._report)
+        self._edge = edge = Edge(config, counts, self._recorder, _log, self._report, self._report_ejection)
+        edge.generations.on_applied = self._say_applied
         self._listeners: list[Listener] = []
         self._silent_until_ns = edge.loop.now_ns + _WAIT_ENDPOINTS_NS
         edge.loop.ticking = True
@@ -103,7 +112,7 @@ class _Worker:
     def _on_channel(self, _events: int) -> None:
         for message in self._channel.receive():
             if isinstance(message, Endpoints):
-                self._edge.set_endpoints(dict(message.colors))
+                self._edge.set_endpoints(message)
                 self._open()
 
     def _open(self) -> None:
@@ -125,6 +134,13 @@ class _Worker:
     def _report(self, color: str, endpoint: Endpoint, up: bool, reason: str) -> None:
         address = Address(endpoint.upstream, endpoint.ip, endpoint.port)
         self._channel.send(EndpointState(self._setup.index, color, address, up, reason))
+
+    def _report_ejection(self, color: str, endpoint: Endpoint, term: tuple[int, int], reason: str) -> None:
+        address = Address(endpoint.upstream, endpoint.ip, endpoint.port)
+        self._channel.send(Ejected(self._setup.index, color, address, Ejection(*term), reason))
+
+    def _say_applied(self, generation: int) -> None:
+        self._channel.send(Applied(self._setup.index, generation))
 
     # The end.
 

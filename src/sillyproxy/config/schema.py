@@ -19,7 +19,7 @@ Network = IPv4Network | IPv6Network
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Discovery = Literal["auto", "dns", "off"]
-RetryKind = Literal["safe", "idempotent"]
+RetryKind = Literal["safe", "idempotent", "5xx"]
 Gate = Literal["all", "any"]
 
 
@@ -109,8 +109,8 @@ class Retry:
     Which requests are sent a second time, and how many at once.
 
     `safe`: those of which no byte can have been acted on. `idempotent`: besides those that may
-    be acted on twice (RFC 9110, 9.2.2), if the connection broke before the response. `budget`
-    is the share of the requests under way that may be second tries.
+    be acted on twice (RFC 9110, 9.2.2), if no response came; `5xx`: or one of 500 to 599.
+    `budget` is the share of the requests under way that may be second tries.
     """
 
     kind: RetryKind = "safe"

@@ -82,7 +82,7 @@ class Downstream:
         self.send = sock.send
         self.ip = ip
         self.peer = edge.peer_fields(ip)
-        self.plans = edge.trusted_plans if edge.trusts and edge.is_trusted(ip) else edge.plans
+        self.plans = edge.plans_for(ip) if edge.trusts else edge.plans
         self.phase = IDLE
         self.inbox = b""
         self.outbox: bytes | memoryview = b""

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable
 from ipaddress import ip_address
 from os import urandom
-from random import random
 from time import gmtime, strftime, time
 from typing import TYPE_CHECKING, Final
 
@@ -19,12 +18,17 @@ from sillyproxy.config.schema import Config
 from sillyproxy.http1.forward import RequestPlans, ResponsePlans, peer_fields
 from sillyproxy.metrics.layout import Row, Worker
 from sillyproxy.metrics.slab import Counts
+from sillyproxy.proxy.budget import RetryBudget
+from sillyproxy.proxy.generations import Generations
 from sillyproxy.proxy.loop import Loop
+from sillyproxy.proxy.passive import PassiveHealth, Term
 from sillyproxy.proxy.record import Recorder
 from sillyproxy.proxy.upstream import expire_idle
+from sillyproxy.proxy.waiting import WaitingRoom
+from sillyproxy.tools.channel import Endpoints
 from sillyproxy.traffic.color import ColorAtWork
 from sillyproxy.traffic.endpoint import Endpoint
-from sillyproxy.traffic.table import Address, Table
+from sillyproxy.traffic.table import Table
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.downstream import Downstream
@@ -62,9 +66,11 @@ class Edge:
     """
     The shared state of one worker's data plane.
 
-    `log` takes (level, message, fields); `report` takes a color's name, an endpoint, whether
-    it is up, and the reason, each time a worker's mind about an endpoint changes.
+    `log` takes (level, message, fields); what `report` and `report_ejection` take, `PassiveHealth`
+    says. `shedding`: nobody new is to be let in. `queued` exchanges wait for an endpoint with room.
     """
+
+    table: Table
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class Edge:
         recorder: Recorder,
         log: Callable[..., None],
         report: Callable[[str, Endpoint, bool, str], None],
+        report_ejection: Callable[[str, Endpoint, Term, str], None],
     ) -> None:
         self.counts = counts
         self.worker_counts = counts.worker
@@ -81,7 +88,11 @@ class Edge:
         self.logs = recorder.writer is not None
         self._peers: dict[str, bytes] = {}
         self.log = log
-        self.report = report
+        self.passive = PassiveHealth(self, report, report_ejection)
+        self.waiting = WaitingRoom(self)
+        self.retries = RetryBudget(self)
+        self.queued = 0
+        self.shedding = False
         self.connections: set[Downstream] = set()
         self.connecting: dict[Upstream, int] = {}
         self.spare_exchanges: list[Exchange] = []
@@ -93,13 +104,36 @@ class Edge:
         self.next_id = 0
         self._date = b""
         self._date_second = 0
-        self.apply(config)
-        shortest = min(self.header_ns, self.response_ns, self.idle_ns, self.connect_ns)
-        self.loop = Loop(max(0.02, min(0.25, shortest / SECOND_NS / 4)), self.tick, self.settle, self.crash)
+        self._set(config)
+        self.loop = Loop(self._tick_s(), self.tick, self.settle, self.crash)
+        self.generations = Generations(self, config)
 
     def apply(self, config: Config) -> None:
-        """Serve by `config` from now on."""
+        """
+        Serve by `config` from now on, instead of the one before.
+
+        All at once, but for the table of colors, which may have to wait for its endpoints.
+        """
+        before = self.config
+        self._set(config)
+        if (before.color_header, before.trusted_proxies) != (config.color_header, config.trusted_proxies):
+            for down in self.connections:
+                down.plans = self.plans_for(down.ip)
+        if not self.draining:
+            self.loop.set_tick(self._tick_s())
+        self.generations.apply(config)
+
+    def _tick_s(self) -> float:
+        """Return how often to look for what is overdue: a quarter of the shortest wait."""
+        waits = [self.header_ns, self.response_ns, self.idle_ns, self.connect_ns]
+        waits += [
+            int(color.queue_timeout_s * SECOND_NS) for color in self.config.colors if color.max_connections
+        ]
+        return max(0.02, min(0.25, min(waits) / SECOND_NS / 4))
+
+    def _set(self, config: Config) -> None:
         timeouts, limits = config.timeouts, config.limits
+        before = getattr(self, "config", None)
         self.config = config
         self.trusts = bool(config.trusted_proxies)
         self.connect_ns = int(timeouts.connect_s * SECOND_NS)
@@ -108,17 +142,19 @@ class Edge:
         self.idle_ns = int(timeouts.idle_s * SECOND_NS)
         self.max_head = limits.header_bytes
         self.max_body = limits.body_bytes
-        self.plans = tuple(RequestPlans(config.color_header, trusted=False, minor=minor) for minor in (0, 1))
-        self.trusted_plans = tuple(
-            RequestPlans(config.color_header, trusted=True, minor=minor) for minor in (0, 1)
-        )
+        if before is None or before.color_header != config.color_header:
+            self.plans, self.trusted_plans = (
+                tuple(RequestPlans(config.color_header, trusted=trusted, minor=minor) for minor in (0, 1))
+                for trusted in (False, True)
+            )
         self.drop_trailers = frozenset((config.color_header.lower().encode(),))
         self.counts.grow(len(config.slots) + 1)
-        self.table = Table(config, random())  # noqa: S311  (chance, not a secret)
-        for color in self.table.colors:
-            color.row = self.counts.rows[color.slot]
         self.no_color_row = self.counts.rows[0]
         self.worker_counts[Worker.GENERATION] = config.generation
+
+    def plans_for(self, ip: str) -> tuple[RequestPlans, ...]:
+        """Return the plans by which a client's requests are read."""
+        return self.trusted_plans if self.trusts and self.is_trusted(ip) else self.plans
 
     def is_trusted(self, ip: str) -> bool:
         """Tell whether a client's forwarding fields are believed."""
@@ -136,11 +172,9 @@ class Edge:
             fields = self._peers[ip] = b"%b\r\nX-Request-ID: %b" % (peer_fields(ip), self.id_prefix)
         return fields
 
-    def set_endpoints(self, addresses: dict[str, tuple[Address, ...]]) -> None:
-        """Use these endpoints from now on; close the idle connections of those that are gone."""
-        for endpoint in self.table.set_endpoints(addresses):
-            for upstream in tuple(endpoint.idle):
-                upstream.close()
+    def set_endpoints(self, news: Endpoints) -> None:
+        """Use these endpoints from now on."""
+        self.generations.hear(news)
 
     def date(self) -> bytes:
         """Return the value of Date (RFC 9110, 5.6.7)."""
@@ -163,21 +197,6 @@ class Edge:
             "warning", "color fell back", color=color.name, to=other.name, reason=reason, requests=since + 1
         )
 
-    def avoid(self, color: ColorAtWork, endpoint: Endpoint, reason: str) -> None:
-        """Note that no connection to `endpoint` could be opened."""
-        self.counts.rows[color.slot][Row.UPSTREAM_FAILURES] += 1
-        endpoint.fail(self.loop.now_ns)
-        if endpoint.failures == 1:
-            self.report(color.name, endpoint, False, reason)
-            self.log("warning", "endpoint avoided", color=color.name, endpoint=endpoint.name, reason=reason)
-
-    def welcome(self, color: ColorAtWork, endpoint: Endpoint) -> None:
-        """Note that a connection to `endpoint` opened."""
-        if endpoint.failures:
-            self.report(color.name, endpoint, True, "connected")
-            self.log("info", "endpoint back", color=color.name, endpoint=endpoint.name)
-            endpoint.succeed()
-
     def tick(self) -> None:
         """Close what is overdue."""
         now_ns = self.loop.now_ns
@@ -195,8 +214,13 @@ class Edge:
                 if endpoint.idle:
                     expire_idle(endpoint.idle, now_ns - self.idle_ns)
                     pooled = pooled or bool(endpoint.idle)
+        self.generations.tick(now_ns)
+        # An endpoint may have come back by itself.
+        self.waiting.serve()
         # While nobody is connected nothing can become overdue, and nobody need wake up.
-        self.loop.ticking = pooled or self.draining or bool(self.connections or self.connecting)
+        self.loop.ticking = (
+            pooled or self.draining or self.generations.busy or bool(self.connections or self.connecting)
+        )
         self.loop.unsettled = True
         if self.on_tick_too is not None:
             self.on_tick_too()
@@ -219,6 +243,9 @@ class Edge:
             busy = sum(e.inflight for e in color.endpoints) + sum(e.inflight for e in color.leaving)
             row[Row.INFLIGHT] = row[Row.UPSTREAM_ACTIVE] = busy
             row[Row.UPSTREAM_IDLE] = sum(len(e.idle) for e in color.endpoints)
+            row[Row.QUEUED] = self.waiting.length(color.name)
+        if self.table.leaving:
+            self.generations.settle_leaving()
         self.counts.publish()
 
     def crash(self, call: Callable[..., None]) -> None:

@@ -30,6 +30,7 @@ from sillyproxy.http1.forward import (
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, UNTIL_CLOSE, Chunked, ChunkError
 from sillyproxy.http1.reply import build_options_reply, build_reply, build_trace_reply
 from sillyproxy.metrics.layout import ROW_HEAD, Row, Worker, bucket_of
+from sillyproxy.proxy.budget import IDEMPOTENT
 from sillyproxy.proxy.edge import HALF_CLOSED_NS, RELAY_BYTES, RELAY_ROUNDS, Edge
 from sillyproxy.proxy.loop import GONE
 from sillyproxy.proxy.tunnel import Tunnel
@@ -47,6 +48,7 @@ CONNECTING: Final = 1  # to an endpoint
 ANSWERING: Final = 3  # the response's body is on its way
 FLUSHING: Final = 4  # all of the response is here, not all of it with the client
 TUNNELLING: Final = 5
+QUEUED: Final = 6  # every endpoint of the color is as busy as it may be
 
 # The counts of every exchange as plain numbers: looking up an enumeration's member costs
 # 0.2 µs, six times a request.
@@ -61,9 +63,6 @@ _MAX_INFORMATIONAL: Final = 32
 _MAX_TRIES: Final = 12
 _INT: Final = Struct("i")
 
-# RFC 9110, 9.2.2.
-_IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
-
 
 class Exchange:
     """
@@ -71,7 +70,8 @@ class Exchange:
 
     `upload` and `download` say what is still to come of the two bodies: bytes, CHUNKED,
     UNTIL_CLOSE, or 0 when all has come. `first` is what came of the request's body along
-    with its head; the request can be sent again as long as that is all of it.
+    with its head; the request can be sent again as long as that is all of it. `retried`: it
+    was, `repeats` times although it may have been acted on.
     """
 
     __slots__ = (
@@ -92,6 +92,8 @@ class Exchange:
         "minor",
         "number",
         "plan",
+        "repeats",
+        "retried",
         "reusable",
         "started_ns",
         "state",
@@ -124,6 +126,8 @@ class Exchange:
         self.bytes_in = self.bytes_out = 0
         self.status = 0
         self.informed = 0
+        self.repeats = 0
+        self.retried = False
         self.started_ns = 0
         self.keep = False
         self.upload_broken = False
@@ -225,12 +229,20 @@ class Exchange:
     def _send(self) -> None:
         """Send the request to `endpoint`, over an idle connection if there is one."""
         endpoint = self.endpoint
+        color = self.color
         assert endpoint is not None
+        assert color is not None
+        if endpoint.inflight >= color.limit:
+            endpoint = color.pick_free(self.edge.loop.now_ns)
+            if endpoint is None:
+                self._wait_for_room(color)
+                return
+            self.endpoint = endpoint
         endpoint.inflight += 1
         idle = endpoint.idle
         if self.method != b"GET":
             # What may not be sent twice is not sent where nobody may be listening any more.
-            while idle and self.method not in _IDEMPOTENT and idle[-1].has_ended():
+            while idle and self.method not in IDEMPOTENT and idle[-1].has_ended():
                 idle[-1].close()
         if idle:
             self.upstream = upstream = idle.pop()
@@ -238,6 +250,30 @@ class Exchange:
             self._write_request(upstream)
         else:
             self._connect(endpoint)
+
+    def _wait_for_room(self, color: ColorAtWork) -> None:
+        self.state = QUEUED
+        self.endpoint = None
+        if not self.edge.waiting.enter(self, color):
+            self.state = CONNECTING
+            self.reply(errors.QUEUE_FULL)
+
+    def go_from_queue(self, color: ColorAtWork, endpoint: Endpoint) -> None:
+        """There is room at `endpoint` now."""
+        self.color, self.endpoint = color, endpoint
+        self.state = CONNECTING
+        down = self.down
+        down.deadline_ns = self.edge.loop.now_ns + (
+            self.edge.idle_ns if self.upload else self.edge.response_ns
+        )
+        self._send()
+
+    def _leave_queue(self) -> None:
+        if self.state == QUEUED:
+            color = self.color
+            assert color is not None
+            self.edge.waiting.leave(self, color)
+            self.state = CONNECTING
 
     def _connect(self, endpoint: Endpoint) -> None:
         self.state = CONNECTING
@@ -261,7 +297,7 @@ class Exchange:
         assert upstream is not None
         assert color is not None
         if upstream.endpoint.failures:
-            self.edge.welcome(color, upstream.endpoint)
+            self.edge.passive.welcome(color, upstream.endpoint)
         self._await_response()
         self._write_request(upstream)
 
@@ -283,11 +319,15 @@ class Exchange:
         assert endpoint is not None
         assert color is not None
         self.upstream = None
-        self.edge.avoid(color, endpoint, detail)
+        self.edge.passive.avoid(color, endpoint, detail)
+        self._leave_endpoint()
+        self._give_up_on(endpoint)
+        self._go_elsewhere(problem, reason)
+
+    def _give_up_on(self, endpoint: Endpoint) -> None:
+        """Do not send this request there again."""
         self.tried.append(endpoint)
         self.untidy = True
-        self._leave_endpoint()
-        self._go_elsewhere(problem, reason)
 
     def _go_elsewhere(self, problem: Problem, reason: Row | None) -> None:
         """Send the request to an endpoint that was not tried; if there is none, that is the end of it."""
@@ -297,7 +337,7 @@ class Exchange:
         other = None
         if len(self.tried) < _MAX_TRIES:
             other = edge.table.pick_again(color, self.tried, edge.loop.now_ns)
-        if other is None:
+        if other is None or (reason is not None and not edge.retries.grant(self)):
             self.reply(problem)
             return
         if reason is not None:
@@ -311,6 +351,8 @@ class Exchange:
         endpoint = self.endpoint
         if endpoint is not None:
             endpoint.inflight -= 1
+            if self.edge.queued:
+                self.edge.loop.soon(self.edge.waiting.serve)
 
     def _write_request(self, upstream: Upstream) -> None:
         """Send the head, and what came of the body with it, in one write."""
@@ -461,7 +503,7 @@ class Exchange:
         """The request's body cannot go on: the endpoint must not take what it has for the whole."""
         self.keep = False
         if self.state == ANSWERING:
-            self._cut_short()
+            self._cut_short(by_endpoint=False)
         else:
             self._drop_upstream()
             self.reply(problem)
@@ -579,12 +621,18 @@ class Exchange:
     def _answer(self, plan: ResponsePlan, data: bytes, end: int, *, more: bool) -> None:
         """Send the response's head, and what came of its body with it."""
         down = self.down
+        edge = self.edge
         upstream = self.upstream
         assert upstream is not None
         self.status = plan.status
         body = plan.body
         if self.method == b"HEAD" or plan.status in (204, 304):
             body = 0
+        upstream.endpoint.answered += 1
+        if plan.status >= 500:
+            if self._repeat(errors.TERMINATED, status=plan.status):
+                return
+            self._blame(gateway=plan.status in _GATEWAY_ERRORS, answered=True)
         extra = len(data) - end - 4
         if extra == body and plan.dated and self.minor and not (self.upload or down.outbox):
             # The whole response is here, as nearly always.
@@ -595,7 +643,7 @@ class Exchange:
                 upstream.release()
             else:
                 self._drop_upstream()
-            self.keep = keep = self.keep and not (down.eof or self.edge.draining)
+            self.keep = keep = self.keep and not (down.eof or edge.draining)
             out = plan.forward + (data[end:] if keep else b"\r\nConnection: close" + data[end:])
             # Inlined from Downstream.write: once for every response.
             try:
@@ -606,7 +654,7 @@ class Exchange:
                 self.abandon()
                 return
             if sent == len(out):
-                down.deadline_ns = self._record(plan.status, _ANSWERED, None) + self.edge.idle_ns
+                down.deadline_ns = self._record(plan.status, _ANSWERED, None) + edge.idle_ns
                 if keep:
                     down.go_on()
                 else:
@@ -615,6 +663,8 @@ class Exchange:
                 self.download = 0
                 self.state = FLUSHING
                 down.keep_back(out[sent:])
+                if edge.queued:
+                    edge.loop.soon(edge.waiting.serve)
             return
         self._answer_in_parts(plan, body, data[end + 4 :], more=more)
 
@@ -647,7 +697,7 @@ class Exchange:
         if out is None:
             # The head alone would promise a body that cannot come.
             self.state = WAITING
-            self._fail(errors.BAD_RESPONSE)
+            self._fail(errors.BAD_RESPONSE, answered=True)
             return
         head += b"\r\n\r\n"
         head += out
@@ -776,20 +826,24 @@ class Exchange:
         if not down.write(plan.forward + b"\r\n\r\n" + rest):
             self.abandon()
             return
-        self.tunnel = tunnel = Tunnel(self, down, upstream)
+        framed = plan.upgrade.lower() == b"websocket"
+        self.tunnel = tunnel = Tunnel(self, down, upstream, rest, framed=framed)
         self.edge.worker_counts[Worker.TUNNELS_OPEN] += 1
         self.edge.loop.unsettled = True
         tunnel.start()
 
-    def tunnel_closed(self, bytes_in: int, bytes_out: int) -> None:
-        """Both ends of the tunnel are closed."""
+    def tunnel_closed(self, bytes_in: int, bytes_out: int, *, linger: bool = False) -> None:
+        """The tunnel is over; with `linger` the client is given time to read our last word."""
         self.tunnel = None
         self.bytes_in, self.bytes_out = bytes_in, bytes_out
         self.untidy = True
         self.edge.worker_counts[Worker.TUNNELS_OPEN] -= 1
         self._drop_upstream()
         self._record(101, Worker.ANSWERED, None)
-        self.down.close()
+        if linger:
+            self.down.linger()
+        else:
+            self.down.close()
 
     # -- 5. What goes wrong -------------------------------------------------------------
 
@@ -801,30 +855,67 @@ class Exchange:
         assert color is not None
         pooled = upstream.used and not upstream.inbox and not self.informed
         whole = self.upload == 0 and not upstream.outbox
+        silent = not upstream.inbox
         self._drop_upstream()
         # An idle connection may be closed just as it is taken. Then nobody has read the
         # request, unless it may be harmless to have it read twice (RFC 9110, 9.2.2).
         if pooled and (
-            nothing_sent or (whole and self.bytes_in == len(self.first) and self.method in _IDEMPOTENT)
+            nothing_sent or (whole and self.bytes_in == len(self.first) and self.method in IDEMPOTENT)
         ):
-            self.edge.counts.rows[color.slot][Row.RETRY_CLOSED] += 1
-            endpoint = self.endpoint
-            assert endpoint is not None
-            endpoint.inflight += 1
-            self._connect(endpoint)
+            if self.edge.retries.grant(self):
+                self.edge.counts.rows[color.slot][Row.RETRY_CLOSED] += 1
+                endpoint = self.endpoint
+                assert endpoint is not None
+                endpoint.inflight += 1
+                self._connect(endpoint)
+                return
+        elif silent and whole and self._repeat(errors.TERMINATED):
             return
+        else:
+            self._blame()
         self.reply(errors.TERMINATED)
 
-    def _fail(self, problem: Problem) -> None:
-        """The endpoint broke the rules before anything of its answer went to the client."""
+    def _fail(self, problem: Problem, *, answered: bool = False) -> None:
+        """There will be no answer of the endpoint's, and nothing of one went to the client."""
         self._drop_upstream()
+        if problem.side == "upstream":
+            self._blame(answered=answered)
         self.reply(problem)
 
-    def _cut_short(self) -> None:
-        """The response broke off: so must the client's, and never look like a clean end."""
+    def _blame(self, *, gateway: bool = True, answered: bool = False) -> None:
+        """Hold a failure against the endpoint."""
+        endpoint = self.endpoint
+        color = self.color
+        if endpoint is not None and color is not None:
+            self.edge.passive.blame(color, endpoint, gateway=gateway, answered=answered)
+
+    def _repeat(self, problem: Problem, *, status: int = 0) -> bool:
+        """Send a request elsewhere that may have been acted on, if the operator wants that; False if not."""
+        edge = self.edge
+        color = self.color
+        endpoint = self.endpoint
+        assert color is not None
+        assert endpoint is not None
+        if not edge.retries.may_repeat(self, status=status):
+            return False
+        if status and edge.table.pick_again(color, [*self.tried, endpoint], edge.loop.now_ns) is None:
+            return False  # better the endpoint's answer than one of ours
+        if not edge.retries.grant(self):
+            return False
+        self._drop_upstream()
+        self._blame(gateway=not status or status in _GATEWAY_ERRORS, answered=status > 0)
+        self.repeats += 1
+        self._give_up_on(endpoint)
+        self._go_elsewhere(problem, Row.RETRY_RESET)
+        return True
+
+    def _cut_short(self, *, by_endpoint: bool = True) -> None:
+        """The response breaks off: so must the client's, and never look like a clean end."""
         color = self.color
         assert color is not None
-        self.edge.counts.rows[color.slot][Row.CUT_SHORT] += 1
+        if by_endpoint:
+            self.edge.counts.rows[color.slot][Row.CUT_SHORT] += 1
+            self._blame(answered=True)
         bounded = self.download != UNTIL_CLOSE and not (self.download == CHUNKED and self.minor == 0)
         self._drop_upstream()
         down = self.down
@@ -837,6 +928,7 @@ class Exchange:
 
     def abandon(self) -> None:
         """The client went away: nobody waits for the endpoint's answer."""
+        self._leave_queue()
         self._drop_upstream()
         self._record(499, Worker.ABANDONED, errors.ABANDONED)
         self.down.close()
@@ -847,6 +939,12 @@ class Exchange:
         state = self.state
         if self._is_moving():
             down.deadline_ns = self.edge.loop.now_ns + self.edge.idle_ns
+        elif state == QUEUED and not down.eof:
+            color = self.color
+            assert color is not None
+            self._leave_queue()
+            self.edge.counts.rows[color.slot][Row.QUEUE_TIMEOUT] += 1
+            self.reply(errors.QUEUE_TIMEOUT)
         elif state == CONNECTING and not down.eof:
             down.deadline_ns = self.edge.loop.now_ns + self.edge.connect_ns
         elif self.tunnel is not None:
@@ -859,7 +957,10 @@ class Exchange:
             upstream = self.upstream
             waits_for_client = self.upload and upstream is not None and not upstream.outbox
             self.keep = self.keep and self.upload == 0
-            self._fail(errors.BODY_TIMEOUT if waits_for_client else errors.RESPONSE_TIMEOUT)
+            if waits_for_client:
+                self._fail(errors.BODY_TIMEOUT)
+            elif not self._repeat(errors.RESPONSE_TIMEOUT):
+                self._fail(errors.RESPONSE_TIMEOUT)
 
     def _is_moving(self) -> bool:
         """
@@ -884,20 +985,22 @@ class Exchange:
         return self.untaken != before
 
     def evict(self) -> None:
-        """The drain timeout is over."""
+        """The drain timeout is over, the process's or that of a color that is gone."""
+        self._leave_queue()
         if self.tunnel is not None:
-            self.tunnel.close()
+            self.tunnel.say_goodbye()
         elif self.state in (CONNECTING, WAITING):
             self.keep = False
             self._fail(errors.DRAINED)
         elif self.state == ANSWERING:
-            self._cut_short()
+            self._cut_short(by_endpoint=False)
         elif self.state == FLUSHING:
             self.abandon()
 
     def crash(self) -> None:
         """End what a bug of ours has broken."""
         if self.state != OVER:
+            self._leave_queue()
             self._drop_upstream()
             self._record(500, Worker.LOST, errors.INTERNAL)
         self.down.close(reset=True)
@@ -917,7 +1020,12 @@ class Exchange:
         """Answer by ourselves. The connection goes on if the request was read to its end."""
         self.keep = keep = self._may_keep()
         answer = build_reply(
-            problem, date=self.edge.date(), close=not keep, head_only=self.method == b"HEAD", minor=self.minor
+            problem,
+            date=self.edge.date(),
+            close=not keep,
+            head_only=self.method == b"HEAD",
+            extra=b"Retry-After: 1\r\n" if problem.status == 503 else b"",
+            minor=self.minor,
         )
         self._say(answer, problem.status, problem)
 
@@ -970,6 +1078,8 @@ class Exchange:
         if edge.logs:
             edge.recorder.add(self, status, duration_ns, problem.kind if problem is not None else "")
         edge.loop.unsettled = True
+        if edge.queued:
+            edge.loop.soon(edge.waiting.serve)
         self.state = OVER
         self.color = self.endpoint = None
         self.bytes_out = 0
@@ -987,7 +1097,14 @@ class Exchange:
         self.chunks_in = self.chunks_out = None
         self.informed = 0
         self.upload_broken = False
+        self.repeats = 0
+        if self.retried:
+            self.retried = False
+            self.edge.retries.end()
 
+
+# What gateways say of those behind them, or servers of themselves that cannot serve (RFC 9110, 15.6).
+_GATEWAY_ERRORS: Final = (502, 503, 504)
 
 # A refused request's own words are not to be trusted in a log.
 _LOGGABLE: Final = bytes(c if 0x21 <= c <= 0x7E and c != 0x22 else 0x3F for c in range(256))

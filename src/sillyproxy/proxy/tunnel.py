@@ -4,6 +4,9 @@ After 101 the two connections belong to each other: bytes both ways, until both 
 Each direction ends by itself (a half-close is passed on), stops reading while the other
 side does not take what it sent, and holds at most one read's worth of bytes. One side's
 reset ends both.
+
+What passes is looked at only where it is a WebSocket, and only for where its frames end: when
+we have to close one, both sides are told so in its own words.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sillyproxy.proxy.edge import RELAY_BYTES, RELAY_ROUNDS, TUNNEL_IDLE_NS
 from sillyproxy.proxy.loop import ENDED, GONE, OUT, READ_WRITE, RESET
+from sillyproxy.proxy.websocket import GOING_AWAY, GOING_AWAY_MASKED, Frames
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.downstream import Downstream
@@ -26,10 +30,11 @@ class _Direction:
     """
     Bytes from one socket to the other.
 
-    `waiting` is what the reader has not taken yet; `go_on` is called to move more in a later round.
+    `waiting` is what the reader has not taken yet; `go_on` is called to move more in a later
+    round; `frames` counts what passes, if it is a WebSocket's.
     """
 
-    __slots__ = ("count", "edge", "ended", "go_on", "sink", "source", "waiting")
+    __slots__ = ("count", "edge", "ended", "frames", "go_on", "sink", "source", "waiting")
 
     def __init__(
         self,
@@ -38,6 +43,7 @@ class _Direction:
         sink: socket.SocketType,
         waiting: bytes,
         go_on: Callable[[], None],
+        frames: Frames | None,
     ) -> None:
         self.edge = edge
         self.source = source
@@ -46,6 +52,7 @@ class _Direction:
         self.go_on = go_on
         self.count = len(waiting)
         self.ended = False
+        self.frames = frames
 
     def move(self, *, thorough: bool = True) -> bool:
         """
@@ -68,6 +75,8 @@ class _Direction:
                     self.sink.shutdown(socket.SHUT_WR)
                     return True
                 self.count += count
+                if self.frames is not None:
+                    self.frames.feed(buffer[:count])
                 sent = self._send(buffer[:count])
                 if sent < count:
                     self.waiting = bytes(buffer[sent:count])
@@ -81,6 +90,15 @@ class _Direction:
         self.edge.loop.soon(self.go_on)
         return True
 
+    def say(self, word: bytes) -> bool:
+        """Say a word of our own, if it fits between two frames now."""
+        if self.frames is None or not self.frames.between or self.waiting or self.ended:
+            return False
+        try:
+            return self.sink.send(word) == len(word)
+        except OSError:
+            return False
+
     def _send(self, data: memoryview) -> int:
         try:
             return self.sink.send(data)
@@ -93,13 +111,21 @@ class Tunnel:
 
     __slots__ = ("_closed", "_down", "_exchange", "_in", "_out", "_up")
 
-    def __init__(self, exchange: Exchange, down: Downstream, up: Upstream) -> None:
+    def __init__(
+        self, exchange: Exchange, down: Downstream, up: Upstream, rest: bytes, *, framed: bool
+    ) -> None:
+        """`rest` came behind the endpoint's head and is with the client, or in its outbox."""
         self._exchange = exchange
         self._down = down
         self._up = up
         edge = down.edge
-        self._in = _Direction(edge, down.sock, up.sock, down.inbox, self._look_at_client)
-        self._out = _Direction(edge, up.sock, down.sock, bytes(down.outbox), self._look_at_endpoint)
+        ahead = bytes(down.outbox)
+        in_frames, out_frames = (Frames(), Frames()) if framed else (None, None)
+        if in_frames is not None and out_frames is not None:
+            in_frames.feed(down.inbox)
+            out_frames.feed(rest)
+        self._in = _Direction(edge, down.sock, up.sock, down.inbox, self._look_at_client, in_frames)
+        self._out = _Direction(edge, up.sock, down.sock, ahead, self._look_at_endpoint, out_frames)
         self._closed = False
 
     def start(self) -> None:
@@ -154,6 +180,18 @@ class Tunnel:
         if not self._closed:
             self._closed = True
             self._exchange.tunnel_closed(self._in.count, self._out.count)
+
+    def say_goodbye(self) -> None:
+        """
+        End both connections; a WebSocket's ends are told that we are going away (RFC 6455, 7.4.1).
+
+        One that is in the middle of a frame, or does not read, cannot be told.
+        """
+        if not self._closed:
+            told = self._out.say(GOING_AWAY)
+            self._in.say(GOING_AWAY_MASKED)
+            self._closed = True
+            self._exchange.tunnel_closed(self._in.count, self._out.count, linger=told)
 
     def crash(self) -> None:
         """End what a bug has broken."""

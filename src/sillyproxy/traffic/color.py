@@ -4,14 +4,18 @@ A color at work: its endpoints, and which of them gets the next request.
 The balance is the power of two choices (Mitzenmacher, 2001): of two endpoints the one
 with fewer exchanges under way. The first of the two comes in turn, the second by
 chance, so that an idle color still goes round evenly, and a slow endpoint is found out
-by its queue without anybody measuring it.
+by its queue without anybody measuring it. One that starts slowly is passed over by chance,
+the more often the newer it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Final
 
 from sillyproxy.traffic.endpoint import Endpoint
+
+NO_LIMIT: Final = 1 << 30
 
 
 class ColorAtWork:
@@ -21,27 +25,46 @@ class ColorAtWork:
     `slot` is its row in the counts, `row` the counts themselves, put here by whoever counts;
     `field` the header line that tells the backend its color. `endpoints` is replaced as a
     whole when discovery finds others; `leaving` are those that are gone and were still busy.
+    No endpoint is given more than `limit` exchanges at a time. `window_ends_ns` is `outlier`'s.
     """
 
-    __slots__ = ("_next", "endpoints", "field", "label", "leaving", "name", "row", "slot", "weight")
+    __slots__ = (
+        "_next",
+        "endpoints",
+        "field",
+        "label",
+        "leaving",
+        "limit",
+        "name",
+        "row",
+        "slot",
+        "weight",
+        "window_ends_ns",
+    )
 
-    def __init__(self, name: str, slot: int, weight: float, field: bytes) -> None:
+    def __init__(self, name: str, slot: int, weight: float, field: bytes, limit: int = NO_LIMIT) -> None:
         self.name = name
         self.label = name.encode()
         self.slot = slot
         self.weight = weight
         self.field = field
+        self.limit = limit
+        self.window_ends_ns = 0
         self.endpoints: tuple[Endpoint, ...] = ()
         self.leaving: tuple[Endpoint, ...] = ()
         self._next = 0
         self.row: list[int] = []
 
     def pick(self, random: Callable[[], float], now_ns: int) -> Endpoint | None:
-        """Return the endpoint for the next request; None if the color has none, or avoids them all."""
+        """
+        Return the endpoint for the next request; None if the color has none, or none may be used.
+
+        Whether it has room for one more (`limit`) is the caller's to look at.
+        """
         endpoints = self.endpoints
         if len(endpoints) == 1:
             endpoint = endpoints[0]
-            return endpoint if endpoint.avoided_until_ns <= now_ns else None
+            return endpoint if endpoint.back_at_ns <= now_ns else None
         if not endpoints:
             return None
         count = len(endpoints)
@@ -50,9 +73,9 @@ class ColorAtWork:
         second = endpoints[(turn + 1 + int(random() * (count - 1))) % count]
         if second.inflight < first.inflight:
             first, second = second, first
-        if first.avoided_until_ns <= now_ns:
+        if first.full_from_ns <= now_ns or random() < first.share(now_ns):
             return first
-        if second.avoided_until_ns <= now_ns:
+        if second.full_from_ns <= now_ns or random() < second.share(now_ns):
             return second
         return self.pick_other((), now_ns)
 
@@ -62,16 +85,24 @@ class ColorAtWork:
         """
         Return the least busy endpoint that is not among `tried`; None if there is none.
 
-        With `desperate` also one that is avoided: when nothing else is left, asking it is
-        better than giving up.
+        One that starts slowly only if all do. With `desperate` also one that is avoided or
+        ejected: when nothing else is left, asking it is better than giving up. Never one that
+        is unhealthy: it has asked for peace by itself.
         """
         best: Endpoint | None = None
+        best_rank = (False, 0)
         for endpoint in self._in_turn():
-            if endpoint in tried or not (desperate or endpoint.avoided_until_ns <= now_ns):
+            if endpoint in tried or endpoint.unhealthy or not (desperate or endpoint.back_at_ns <= now_ns):
                 continue
-            if best is None or endpoint.inflight < best.inflight:
-                best = endpoint
+            rank = (not desperate and endpoint.full_from_ns > now_ns, endpoint.inflight)
+            if best is None or rank < best_rank:
+                best, best_rank = endpoint, rank
         return best
+
+    def pick_free(self, now_ns: int) -> Endpoint | None:
+        """Return the least busy endpoint that has room for one more request; None if there is none."""
+        free = [e for e in self.endpoints if e.inflight < self.limit and e.back_at_ns <= now_ns]
+        return min(free, key=lambda endpoint: endpoint.inflight, default=None)
 
     def _in_turn(self) -> Sequence[Endpoint]:
         turn = self._next % len(self.endpoints) if self.endpoints else 0

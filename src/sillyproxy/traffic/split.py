@@ -48,6 +48,10 @@ class Split:
             limits[-1] = (2.0, limits[-1][1])
         self._limits = tuple(limits)
 
+    def go_on_from(self, other: Split) -> None:
+        """Take the turn after another split's last, so that a new configuration begins no new sequence."""
+        self._turn = other._turn
+
     def pick(self) -> int:
         """Return the index of the color whose turn it is; -1 when every weight is 0."""
         turn = self._turn + GOLDEN

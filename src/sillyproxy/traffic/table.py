@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from sillyproxy.config.schema import Config, Upstream
-from sillyproxy.traffic.color import ColorAtWork
+from sillyproxy.traffic.color import NO_LIMIT, ColorAtWork
 from sillyproxy.traffic.endpoint import Endpoint
 from sillyproxy.traffic.split import Split
 
@@ -25,30 +25,82 @@ def authority_of(upstream: Upstream) -> bytes:
 
 
 class Table:
-    """The colors with the split between them, which begins at `start`, in [0, 1)."""
+    """
+    The colors with the split between them.
 
-    __slots__ = ("_upstreams", "colors", "split", "turns")
+    `generation` is the Config's. `leaving` are the busy endpoints of colors that are gone, by
+    their row in the counts.
+    """
 
-    def __init__(self, config: Config, start: float) -> None:
+    __slots__ = ("_upstreams", "colors", "generation", "leaving", "split", "turns")
+
+    def __init__(self, config: Config, start: float, workers: int = 1) -> None:
+        """The split begins at `start`, in [0, 1); of limits this worker, one of `workers`, gets its part."""
         slots = {name: index for index, name in enumerate(config.slots, start=1)}
+        self.generation = config.generation
         self.colors = tuple(
             ColorAtWork(
                 color.name,
                 slots[color.name],
                 color.weight,
                 b"\r\n%b: %b" % (config.color_header.encode(), color.name.encode()),
+                NO_LIMIT if color.max_connections is None else -(-color.max_connections // workers),
             )
             for color in config.colors
         )
-        self._upstreams = {
-            color.name: tuple(
-                (upstream.base.encode(), authority_of(upstream)) for upstream in color.upstreams
-            )
-            for color in config.colors
-        }
+        self.leaving: tuple[tuple[int, Endpoint], ...] = ()
+        self._upstreams = {color.name: color.upstreams for color in config.colors}
         self.split = Split([color.weight for color in self.colors], start)
         # By the split's index; -1, "no color", is the last.
         self.turns: tuple[ColorAtWork | None, ...] = (*self.colors, None)
+
+    def take_over(self, old: Table) -> list[Endpoint]:
+        """
+        Go on where another table stops: same turn, same endpoints; return those that are gone.
+
+        An endpoint stays if its URL does. A color that is new has none until discovery tells.
+        """
+        self.split.go_on_from(old.split)
+        gone: list[Endpoint] = []
+        leaving = list(old.leaving)
+        mine = {color.name: color for color in self.colors}
+        for before in old.colors:
+            color = mine.get(before.name)
+            if color is None:
+                leaving += [(before.slot, endpoint) for endpoint in (*before.endpoints, *before.leaving)]
+                gone += before.endpoints
+                continue
+            urls = self._upstreams[color.name]
+            stay = []
+            for endpoint in before.endpoints:
+                url = old._upstreams[before.name][endpoint.upstream]
+                place = urls.index(url) if url in urls else None
+                if place is not None and urls[endpoint.upstream : endpoint.upstream + 1] == (url,):
+                    place = endpoint.upstream  # a URL may stand there twice
+                if place is None:
+                    gone.append(endpoint)
+                else:
+                    endpoint.upstream = place
+                    stay.append(endpoint)
+            color.endpoints = tuple(sorted(stay, key=lambda endpoint: endpoint.upstream))
+            left = set(before.endpoints) - set(stay)
+            color.leaving = tuple(e for e in (*before.leaving, *left) if e.inflight)
+        self.leaving = tuple((slot, endpoint) for slot, endpoint in leaving if endpoint.inflight)
+        for endpoint in gone:
+            endpoint.gone = True
+        return gone
+
+    def is_furnished_by(self, old: Table) -> bool:
+        """Tell whether every color that takes traffic would have an endpoint of the old table's."""
+        before = {
+            color.name: {old._upstreams[color.name][endpoint.upstream] for endpoint in color.endpoints}
+            for color in old.colors
+        }
+        return all(
+            before.get(color.name, set()) & set(self._upstreams[color.name])
+            for color in self.colors
+            if color.weight > 0
+        )
 
     def pick(self) -> ColorAtWork | None:
         """Return the color whose turn it is; None when no color takes traffic."""
@@ -61,7 +113,7 @@ class Table:
         Return where a request goes that the `tried` endpoints could not take; None: nowhere.
 
         Another endpoint of its color, else of another color with weight > 0 (the heaviest
-        first), else one that is avoided but was not tried.
+        first), else one that is avoided or ejected but was not tried.
         """
         others = sorted((c for c in self.colors if c is not color and c.weight > 0), key=lambda c: -c.weight)
         for desperate in (False, True):
@@ -89,7 +141,10 @@ class Table:
                 if upstream >= len(upstreams):
                     continue  # an older generation's list: the next one is on its way
                 endpoint = known.pop((upstream, ip, port), None)
-                current.append(endpoint or Endpoint(upstream, ip, port, *upstreams[upstream]))
+                if endpoint is None:
+                    url = upstreams[upstream]
+                    endpoint = Endpoint(upstream, ip, port, url.base.encode(), authority_of(url))
+                current.append(endpoint)
             color.endpoints = tuple(current)
             color.leaving = tuple(e for e in (*color.leaving, *known.values()) if e.inflight)
             gone.extend(known.values())

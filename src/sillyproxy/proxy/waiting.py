@@ -1,0 +1,73 @@
+"""
+Where requests wait when every endpoint of their color has as many as it may have.
+
+First come, first served; no more than `max_queue`, none longer than `queue_timeout_s`, each
+worker with its part of both limits. Who finds the queue full, or waits too long, gets 503
+with Retry-After: told early, a client can go elsewhere, and the queue stays short.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sillyproxy import errors
+from sillyproxy.metrics.layout import Row
+
+if TYPE_CHECKING:
+    from sillyproxy.proxy.edge import Edge
+    from sillyproxy.proxy.exchange import Exchange
+    from sillyproxy.traffic.color import ColorAtWork
+
+
+class WaitingRoom:
+    """The queues of one worker, by color."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._queues: dict[str, deque[Exchange]] = {}
+
+    def enter(self, exchange: Exchange, color: ColorAtWork) -> bool:
+        """Let an exchange wait, which then has its deadline; False if there is no room."""
+        edge = self._edge
+        config = edge.config
+        asked = next((each for each in config.colors if each.name == color.name), None)
+        queue = self._queues.setdefault(color.name, deque())
+        if asked is None or len(queue) >= -(-asked.max_queue // config.workers):
+            edge.counts.rows[color.slot][Row.QUEUE_FULL] += 1
+            return False
+        queue.append(exchange)
+        edge.queued += 1
+        exchange.down.deadline_ns = edge.loop.now_ns + int(asked.queue_timeout_s * 1e9)
+        return True
+
+    def leave(self, exchange: Exchange, color: ColorAtWork) -> None:
+        """Let an exchange go that waited: it was served, or gave up."""
+        self._queues[color.name].remove(exchange)
+        self._edge.queued -= 1
+
+    def length(self, color: str) -> int:
+        """Return how many wait for a color."""
+        queue = self._queues.get(color)
+        return len(queue) if queue else 0
+
+    def serve(self) -> None:
+        """Send on who waits, as far as there is room now."""
+        edge = self._edge
+        if not edge.queued:
+            return
+        colors = {color.name: color for color in edge.table.colors}
+        for name, queue in self._queues.items():
+            color = colors.get(name)
+            while queue:
+                exchange = queue[0]
+                waited_for = exchange.color
+                assert waited_for is not None
+                endpoint = color.pick_free(edge.loop.now_ns) if color is not None else None
+                if color is not None and endpoint is None and color.endpoints:
+                    break
+                self.leave(exchange, waited_for)
+                if color is None or endpoint is None:
+                    exchange.reply(errors.NO_BACKEND)  # a reload has taken the color away
+                else:
+                    exchange.go_from_queue(color, endpoint)
