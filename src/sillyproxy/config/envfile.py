@@ -19,12 +19,12 @@ FILES: Final = "SILLYPROXY_ENV_FILE"
 # A file that is something else altogether has as many bad lines as it has lines.
 MAX_BAD_LINES: Final = 10
 
-_LINE = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z0-9_]+)=[ \t]*(?P<value>.*)", re.DOTALL)
+_LINE = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z0-9_]+)=(?P<value>.*)", re.DOTALL)
 _NAME = re.compile(r"(?:export[ \t]+)?([A-Za-z0-9_]+)[ \t]*")
 # A value that ends at the end of the line or at a comment: quoted either way, or bare.
 _SINGLE = re.compile(r"'([^']*)'(?:[ \t]+#.*|[ \t]*)", re.DOTALL)
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\["\\$`])*)"(?:[ \t]+#.*|[ \t]*)', re.DOTALL)
-_COMMENT = re.compile(r"(?:^|[ \t]+)#.*", re.DOTALL)
+_COMMENT = re.compile(r"(?<=[ \t])#.*", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)")
 # A file with a name of this form, in a directory, is one value: as secrets are mounted.
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -99,12 +99,12 @@ def _read_line(line: str) -> tuple[str, str]:
         raise _BadLine("what is before the = is not a name; use letters, digits and _")
     name, value = match["name"], match["value"]
     for quote, form in (("'", _SINGLE), ('"', _DOUBLE)):
-        if value.startswith(quote):
-            quoted = form.fullmatch(value)
+        if value.lstrip(BLANKS).startswith(quote):
+            quoted = form.fullmatch(value.lstrip(BLANKS))
             if not quoted:
-                raise _BadLine(_why_not_quoted(value, quote), name)
+                raise _BadLine(_why_not_quoted(value.lstrip(BLANKS), quote), name)
             return name, quoted[1] if quote == "'" else _ESCAPED.sub(r"\1", quoted[1])
-    value = _COMMENT.sub("", value)
+    value = _COMMENT.sub("", value).strip(BLANKS)
     if "'" in value or '"' in value:
         raise _BadLine("a quote inside a value; put quotes around the whole of it", name)
     return name, value

@@ -410,12 +410,12 @@ _FAILING: Final = (
     ),
     Setting(
         "SILLYPROXY_RETRY",
-        _word("safe", "idempotent"),
+        _word("safe", "idempotent", "5xx"),
         "safe",
         "idempotent",
         "Requests that are sent a second time. `safe`: those that no endpoint can have acted on; "
-        "`idempotent`: also GET, HEAD, OPTIONS, TRACE, PUT and DELETE with a small body if the connection "
-        "broke before a byte of the response.",
+        "`idempotent`: also GET, HEAD, OPTIONS, TRACE, PUT and DELETE whose body, if any, came with the "
+        "head, if no response came; `5xx`: these also if the response was 500 to 599.",
         field="retry.kind",
     ),
     Setting(
@@ -423,7 +423,7 @@ _FAILING: Final = (
         PERCENT,
         "50%",
         "20%",
-        "Share of the requests under way that may be second tries. 32 in each worker always may.",
+        "Share of the requests under way that may be second tries. 32 in each worker always may; 0: none.",
         field="retry.budget",
     ),
     Setting(
