@@ -10,7 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sillyproxy.config import ConfigError, Problem, load
-from sillyproxy.config.schema import AccessLog, Color, Config, Limits, Listener, Origin, Timeouts, Upstream
+from sillyproxy.config.parse import MAX_PROBLEMS, MAX_TEXTS
+from sillyproxy.config.schema import (
+    AccessLog,
+    Color,
+    Config,
+    Limits,
+    Listener,
+    Origin,
+    Outlier,
+    Probe,
+    Retry,
+    Timeouts,
+    Upstream,
+)
 from sillyproxy.config.settings import COLOR_SETTINGS, PROXY_SETTINGS
 
 BLUE = {"BLUE": "http://a"}
@@ -48,8 +61,24 @@ def test_every_setting_arrives_at_its_place() -> None:
         {
             "BLUE": "http://a:8080/x/, http://b",
             "BLUE_WEIGHT": "4",
+            "BLUE_HEALTH": "/up?deep=1",
+            "BLUE_HEALTH_INTERVAL": "500ms",
+            "BLUE_HEALTH_TIMEOUT": "250ms",
+            "BLUE_HEALTH_RISE": "4",
+            "BLUE_HEALTH_FALL": "5",
+            "BLUE_HEALTH_STATUS": "2xx,301",
+            "BLUE_MAX_CONNECTIONS": "6",
+            "BLUE_MAX_QUEUE": "0",
+            "BLUE_QUEUE_TIMEOUT": "7ms",
             "GREEN": "http://c",
             "SILLYPROXY_LISTEN": "127.0.0.1:80,unix:/s",
+            "SILLYPROXY_ENV_FILE": "/a, b",
+            "SILLYPROXY_EJECT_AFTER": "0",
+            "SILLYPROXY_EJECT_TIME": "8s",
+            "SILLYPROXY_SLOW_START": "9s",
+            "SILLYPROXY_RETRY": "Idempotent",
+            "SILLYPROXY_RETRY_BUDGET": "20%",
+            "SILLYPROXY_GATE": "any",
             "SILLYPROXY_ADMIN": "off",
             "SILLYPROXY_WORKERS": "2",
             "SILLYPROXY_COLOR_HEADER": "X-Color",
@@ -77,7 +106,15 @@ def test_every_setting_arrives_at_its_place() -> None:
         color_names=("blue", "green", "red"),
         slots=("blue", "green", "red"),
         colors=(
-            Color("blue", (Upstream("http", "a", 8080, "/x"), Upstream("http", "b", 80)), 4.0),
+            Color(
+                "blue",
+                (Upstream("http", "a", 8080, "/x"), Upstream("http", "b", 80)),
+                4.0,
+                Probe("/up?deep=1", 0.5, 0.25, 4, 5, ((200, 299), (301, 301))),
+                6,
+                0,
+                0.007,
+            ),
             Color("green", (Upstream("http", "c", 80),), 1.0),
         ),
         color_header="X-Color",
@@ -92,6 +129,10 @@ def test_every_setting_arrives_at_its_place() -> None:
         timeouts=Timeouts(0.001, 0.002, 0.003, 0.004, 0.0, 0.005),
         limits=Limits(8192, 1 << 20, 7),
         trusted_proxies=config.trusted_proxies,
+        outlier=Outlier(0, 8.0, 9.0),
+        retry=Retry("idempotent", 0.2),
+        gate="any",
+        env_files=("/a", "b"),
         generation=5,
         origins=config.origins,
     )
@@ -231,6 +272,121 @@ def test_list_without_end_is_refused(environ: dict[str, str], name: str) -> None
 
     assert problem.name == name
     assert "more than" in problem.reason
+
+
+def test_defaults_of_a_color_are_those_of_the_schema() -> None:
+    """
+    A color with a URL alone has the documented limits; with a health check, the documented times and counts.
+    """
+    config = config_of({**BLUE, "GREEN": "http://b", "GREEN_HEALTH": "/up"})
+
+    assert config.colors == (
+        Color("blue", (Upstream("http", "a", 80),)),
+        Color("green", (Upstream("http", "b", 80),), probe=Probe("/up")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "part"),
+    [
+        ({"_TIMEOUT": "3s"}, "BLUE_HEALTH_TIMEOUT", "longer than BLUE_HEALTH_INTERVAL (2s)"),
+        (
+            {"_TIMEOUT": "3s", "_INTERVAL": "1s"},
+            "BLUE_HEALTH_TIMEOUT",
+            "longer than BLUE_HEALTH_INTERVAL (1s)",
+        ),
+        ({"_INTERVAL": "500ms"}, "BLUE_HEALTH_INTERVAL", "shorter than BLUE_HEALTH_TIMEOUT (1s unless set)"),
+    ],
+)
+def test_health_check_that_outlives_its_interval_is_refused(
+    settings: dict[str, str], name: str, part: str
+) -> None:
+    """
+    A check has ended before the next one begins; whichever of the two was set is told.
+    """
+    environ = {**BLUE, "BLUE_HEALTH": "/x", **{f"BLUE_HEALTH{key}": text for key, text in settings.items()}}
+    (problem,) = problems_of(environ)
+
+    assert problem.name == name
+    assert problem.reason.startswith(part)
+
+
+def test_health_check_may_take_all_of_its_interval() -> None:
+    """
+    Timeout and interval may be the same.
+    """
+    environ = {"BLUE_HEALTH": "/x", "BLUE_HEALTH_TIMEOUT": "2s", "BLUE_HEALTH_INTERVAL": "2000ms"}
+
+    assert config_of({**BLUE, **environ}).colors[0].probe == Probe("/x", 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "setting", [s for s in COLOR_SETTINGS if s.kind.name != "URLs"], ids=lambda s: s.name
+)
+def test_wrong_setting_of_a_color_is_told_even_while_the_color_is_absent(setting: Any) -> None:
+    """
+    What is prepared for a color that comes later is checked now.
+    """
+    assert [p.name for p in problems_of({setting.name_for("green"): "!"})] == [setting.name_for("green")]
+
+
+def test_settings_of_a_color_are_not_another_colors() -> None:
+    """
+    A color named `blue-health` would share BLUE_HEALTH with blue, and so on for each setting.
+    """
+    for setting in COLOR_SETTINGS[1:]:
+        other = setting.name_for("blue").lower()
+        (problem,) = problems_of({"SILLYPROXY_COLORS": f"blue,{other}"})
+        assert f"shares the variable {setting.name_for('blue')} with the color blue" in problem.reason
+
+
+def test_more_problems_than_anybody_reads_are_counted() -> None:
+    """
+    Hundreds of mistakes in one list fill neither the screen nor the way between the processes.
+    """
+    problems = problems_of({"BLUE": ",".join(f"a{n}" for n in range(500))})
+
+    assert len(problems) == MAX_PROBLEMS
+    assert problems[-1].reason == "and 401 more, from here on"
+
+
+def test_texts_that_are_too_long_together_are_refused() -> None:
+    """
+    Values that are each right and would not fit on the way to a worker together are refused at the start.
+    """
+    names = [f"c{n}" for n in range(8)]
+    environ = {name.upper(): "http://a/" + "x" * 1900 + ",http://b/" + "y" * 1900 for name in names}
+    assert len(config_of({**environ, "SILLYPROXY_COLORS": ",".join(names)}).colors) == 8
+
+    environ |= {f"{name.upper()}_HEALTH": "/" + "x" * 990 for name in names}
+    environ |= {f"{name.upper()}X": environ[name.upper()] for name in names}
+    names += [f"{name}x" for name in names]
+    (problem,) = problems_of({**environ, "SILLYPROXY_COLORS": ",".join(names)})
+
+    assert "all settings together are longer than 49152 bytes" in problem.reason
+
+
+def test_config_of_the_longest_texts_fits_on_the_wire() -> None:
+    """
+    What is accepted can be sent to the workers in one message (160 KiB), with all settings at their fullest.
+    """
+    environ = {"SILLYPROXY_COLORS": ",".join(f"c{n}" for n in range(31))}
+    environ["SILLYPROXY_TRUSTED_PROXIES"] = ",".join(f"fd00:{n:x}::/32" for n in range(256))
+    for n in range(31):
+        urls = [f"http://host{n}x{m}:8080/{'x' * 83}" for m in range(8)]
+        environ |= {
+            f"C{n}": ",".join(urls),
+            f"C{n}_HEALTH": f"/{'x' * 80}",
+            f"C{n}_HEALTH_STATUS": ",".join(str(code) for code in range(200, 232)),
+            f"C{n}_HEALTH_INTERVAL": f"{n + 1}s",
+            f"C{n}_MAX_CONNECTIONS": str(1000 + n),
+            f"C{n}_MAX_QUEUE": str(2000 + n),
+        }
+
+    config = config_of(environ)
+    texts = sum(len(k) + len(o.text) + len(o.source) for k, o in config.origins.items())
+    assert 0.8 * MAX_TEXTS < texts <= MAX_TEXTS
+    assert len(pickle.dumps(config)) < 160 * 1024
 
 
 def test_largest_config_fits_on_the_wire() -> None:

@@ -83,6 +83,36 @@ def test_shares_are_zero_when_all_weights_are() -> None:
     assert config_report({"BLUE": "http://a", "BLUE_WEIGHT": "0"})[0].startswith("blue 0 % of requests")
 
 
+def test_effective_configuration_shows_what_has_effect_on_a_color() -> None:
+    """
+    The checks and limits of each present color have a line each; those that do nothing there have none.
+    """
+    environ = {"BLUE": "http://a", "BLUE_HEALTH": "/up", "BLUE_HEALTH_STATUS": "2xx", "GREEN_HEALTH": "/up"}
+    lines = [line for line in config_report(environ) if line.startswith(("BLUE", "GREEN"))]
+
+    assert lines == [
+        "BLUE_HEALTH /up environment",
+        "BLUE_HEALTH_INTERVAL 2s default",
+        "BLUE_HEALTH_TIMEOUT 1s default",
+        "BLUE_HEALTH_RISE 2 default",
+        "BLUE_HEALTH_FALL 3 default",
+        "BLUE_HEALTH_STATUS 200-299 environment",
+        "BLUE_MAX_CONNECTIONS no limit default",
+    ]
+
+
+def test_effective_configuration_shows_limits_with_their_queue() -> None:
+    """
+    Where an endpoint's requests are limited, the queue before it is shown as well.
+    """
+    lines = config_report({"BLUE": "http://a", "BLUE_MAX_CONNECTIONS": "100"})
+
+    assert "BLUE_HEALTH none; traffic alone tells who is well default" in lines
+    assert "BLUE_MAX_QUEUE 1024 default" in lines
+    assert "BLUE_QUEUE_TIMEOUT 1s default" in lines
+    assert not any(line.startswith("BLUE_HEALTH_") for line in lines)
+
+
 def test_effective_configuration_shows_each_setting_with_value_and_origin() -> None:
     """
     Every setting in force has a line, with the value as it was understood.

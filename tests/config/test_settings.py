@@ -41,6 +41,14 @@ def test_example_and_default_are_what_the_setting_takes(setting: Setting) -> Non
     assert setting.default or setting.absent
 
 
+@pytest.mark.parametrize("setting", COLOR_SETTINGS[1:], ids=lambda s: s.name)
+def test_setting_of_a_color_says_what_it_needs(setting: Setting) -> None:
+    """
+    A setting that does nothing without another one can be warned of.
+    """
+    assert setting.needs in {s.name for s in COLOR_SETTINGS}
+
+
 @pytest.mark.parametrize("setting", PROXY_SETTINGS, ids=lambda s: s.name)
 def test_setting_is_read_into_its_field(setting: Setting) -> None:
     """

@@ -145,6 +145,147 @@ def test_wait_may_not_be_zero_and_a_pause_may() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "share"),
+    [("0", 0.0), ("50", 0.5), ("50%", 0.5), ("50 %", 0.5), ("100%", 1.0), ("12.5%", 0.125), ("0.5%", 0.005)],
+)
+def test_percentage_is_a_number_with_or_without_its_sign(text: str, share: float) -> None:
+    """
+    A share is written in percent.
+    """
+    assert values.read_percent(text) == share
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("half", "not a number"),
+        ("-1", "less than 0"),
+        ("-1%", "less than 0"),
+        ("101", "more than 100"),
+        ("100.1%", "more than 100"),
+        ("1e1", "not a number"),
+        ("50%%", "not a number"),
+        ("%", "not a number"),
+        ("50 percent", "not a number"),
+        ("0.5", "write 50% or 0.5%"),
+        (".25", "write 25% or 0.25%"),
+        ("9" * 5000, "more than 100"),
+    ],
+)
+def test_percentage_in_another_form_is_refused_with_the_reason(text: str, part: str) -> None:
+    """
+    A share beyond the whole, or one that might be meant as a part of 1, is refused.
+    """
+    (reason,) = reasons(values.read_percent, text)
+    assert part in reason
+
+
+@pytest.mark.parametrize(
+    ("text", "ranges"),
+    [
+        ("200", ((200, 200),)),
+        ("200-399", ((200, 399),)),
+        ("2xx", ((200, 299),)),
+        ("5XX", ((500, 599),)),
+        ("200,204", ((200, 200), (204, 204))),
+        (" 200 - 299 , 404 ", ((200, 299), (404, 404))),
+        ("2xx,200-299", ((200, 299),)),
+        ("599", ((599, 599),)),
+    ],
+)
+def test_statuses_are_codes_ranges_and_classes(text: str, ranges: tuple[tuple[int, int], ...]) -> None:
+    """
+    The codes of a good check are listed one by one, as ranges or as classes.
+    """
+    assert values.read_statuses(text) == ranges
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("ok", "not a status code"),
+        ("20", "not a status code"),
+        ("2000", "not a status code"),
+        ("2x", "not a status code"),
+        ("20x", "not a status code"),
+        ("200-", "not a status code"),
+        ("-200", "not a status code"),
+        ("200-300-400", "not a status code"),
+        ("\u0662xx", "not a status code"),
+        ("\u0662\u0660\u0660", "not a status code"),
+        ("100", "from 200 to 599"),
+        ("1xx", "from 200 to 599"),
+        ("200-600", "from 200 to 599"),
+        ("6xx", "from 200 to 599"),
+        ("299-200", "did you mean 200-299 ?"),
+        ("200,", "nothing between two commas"),
+        (",".join(str(n) for n in range(200, 233)), "33 items are more than 32"),
+    ],
+)
+def test_statuses_in_another_form_are_refused_with_the_reason(text: str, part: str) -> None:
+    """
+    A code that no answer has, or a list that is none, is refused.
+    """
+    (reason,) = reasons(values.read_statuses, text)
+    assert part in reason
+
+
+def test_each_bad_status_of_a_list_is_told() -> None:
+    """
+    Two slips in one list show at once.
+    """
+    assert len(reasons(values.read_statuses, "2xx,ok,100")) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["/", "/healthz", "/a/b.c?d=e&f=%20g?/", "/~a;b=c,d@e:f!$&'()*+", "//x", "/?", "/" + "x" * 999]
+)
+def test_path_of_a_health_check_is_sent_as_it_is_written(text: str) -> None:
+    """
+    A path, with or without a query, that may stand in a request line.
+    """
+    assert values.read_probe_path(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("healthz", "did you mean /healthz ?"),
+        ("?a", "does not begin with /"),
+        ("a b", "does not begin with /; "),
+        ("http://a/healthz", "a URL, not a path"),
+        ("/a b", "write them as %XX"),
+        ("/a\tb", "write them as %XX"),
+        ("/a?b c", "write them as %XX"),
+        ("/ä", "write them as %XX"),
+        ("/%zz", "write them as %XX"),
+        ("/%", "write them as %XX"),
+        ('/"', "write them as %XX"),
+        ("/a#b", "fragment"),
+        ("/" + "x" * 1000, "longer than 1000"),
+    ],
+)
+def test_path_that_a_request_cannot_have_is_refused_with_the_reason(text: str, part: str) -> None:
+    """
+    A blank or another character that would break the request line never gets into a check.
+    """
+    (reason,) = reasons(values.read_probe_path, text)
+    assert part in reason
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("0", "less than 1"), ("1001", "more than 1000"), ("two", "not a whole number"), ("1.5", "not a whole")],
+)
+def test_count_has_bounds(text: str, part: str) -> None:
+    """
+    A count that can never be reached, or that says nothing, is refused.
+    """
+    (reason,) = reasons(values.count_reader(1, 1000), text)
+    assert part in reason
+
+
+@pytest.mark.parametrize(
     ("text", "size"),
     [("0", 0), ("1", 1), ("64k", 65536), ("10m", 10 << 20), ("1g", 1 << 30), ("1G", 1 << 30), ("010", 10)],
 )
@@ -554,6 +695,14 @@ def test_size_survives_showing(size: int) -> None:
     assert body_size(values.show_size(size)) == size
 
 
+@given(st.floats(0, 1))
+def test_percentage_survives_showing(share: float) -> None:
+    """
+    A share that is shown in percent can be typed back and is the same.
+    """
+    assert values.read_percent(values.show_percent(share)) == share
+
+
 @given(st.floats(0, values.MAX_WEIGHT))
 def test_weight_survives_showing(weight: float) -> None:
     """
@@ -576,6 +725,12 @@ PIECES = [
     "5",
     "k",
     "ms",
+    "%",
+    "50",
+    "200",
+    "-",
+    "xx",
+    "/up?a",
 ]
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sillyproxy import sources
+from sillyproxy.cli import sillyproxy
 from sillyproxy.config import ConfigError, Problem, Reading
 from sillyproxy.config.schema import Config, Origin
 from sillyproxy.sources import files
@@ -80,6 +82,35 @@ def test_problems_of_files_and_values_are_told_together(
         ("SILLYPROXY_RETRY", "environment"),
         ("BLUE_WEIGHT", f"file {tmp_path}/edge.env, line 2"),
     ]
+
+
+def test_check_shows_the_file_and_line_of_each_value(edge: Callable[[str], dict[str, str]]) -> None:
+    """
+    `sillyproxy check` says what would be in force after a reload, and where each value stands.
+    """
+    environ = edge("# edge\nBLUE=http://a\nBLUE_WEIGHT=4\nSILLYPROXY_RETRY=idempotent\n")
+    result = CliRunner(env=environ).invoke(sillyproxy, ["check"], standalone_mode=False)
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    file = f"file {environ['SILLYPROXY_ENV_FILE']}"
+
+    assert result.return_value == 0
+    assert lines[0] == f"blue 100 % of requests, weight 4 ({file}, line 3) http://a:80 ({file}, line 2)"
+    assert f"SILLYPROXY_RETRY idempotent {file}, line 4" in lines
+    assert f"SILLYPROXY_ENV_FILE {environ['SILLYPROXY_ENV_FILE']} environment" in lines
+
+
+def test_check_shows_all_that_is_wrong_with_the_files(edge: Callable[[str], dict[str, str]]) -> None:
+    """
+    `sillyproxy check` ends with status 2 and names file and line of each mistake.
+    """
+    environ = edge("BLUE http://a\nBLUE_WEIGHT=ten\n")
+    result = CliRunner(env=environ).invoke(sillyproxy, ["check"], standalone_mode=False)
+    file = f"file {environ['SILLYPROXY_ENV_FILE']}"
+
+    assert result.return_value == 2
+    assert "2 problems in the configuration, it would not start" in result.output
+    assert f"({file}, line 1)" in result.output
+    assert f"({file}, line 2)" in result.output
 
 
 def test_next_generation_keeps_the_rows_of_all_names(edge: Callable[[str], dict[str, str]]) -> None:

@@ -201,7 +201,11 @@ def read_weight(text: str) -> float:
 
 def show_weight(weight: float) -> str:
     """Return a weight as `read_weight` reads it, without an exponent."""
-    text = format(Decimal(repr(weight)), "f")
+    return _plain(Decimal(repr(weight)))
+
+
+def _plain(number: Decimal) -> str:
+    text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -311,7 +315,8 @@ def read_percent(text: str) -> float:
         raise Refused("more than 100 percent")
     # Half of a percent, or a half? Who wants the former can say so.
     if number == text and 0 < percent < 1:
-        raise Refused("not clear without a percent sign", f"write {percent * 100:f}% or {percent:f}%")
+        meant = [show_text(_plain(guess)) for guess in (percent * 100, percent)]
+        raise Refused("not clear without a percent sign", f"write {meant[0]}% or {meant[1]}%")
     return float(percent / 100)
 
 
@@ -322,7 +327,7 @@ def show_percent(share: float) -> str:
     >>> show_percent(0.125)
     '12.5%'
     """
-    return f"{show_weight(float(Decimal(repr(share)) * 100))}%"
+    return f"{_plain(Decimal(repr(share)) * 100)}%"
 
 
 # Words.
