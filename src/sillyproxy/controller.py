@@ -1,9 +1,13 @@
 """
 The control plane: one process beside the workers.
 
-It finds the endpoints, tells them to every worker, and answers on the admin listener.
+It finds the endpoints, checks them, tells every worker, and answers on the admin listener.
 Nothing that it does is needed for a request: when it dies, the workers serve on with what
 they have, and its successor, on the same sockets, tells them everything again.
+
+A configuration is `newest` as soon as the supervisor says so, and `shown` when it can be
+told whole: every name was looked up once, every endpoint with a probe was checked once. Until
+then the workers are told what is news of the one before.
 """
 
 from __future__ import annotations
@@ -11,28 +15,61 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import time
+from typing import Final
 
 from sillyproxy.admin.app import build_app
-from sillyproxy.admin.board import Board, WorkerView
+from sillyproxy.admin.board import Board, EjectedView, ReloadView, WorkerView
 from sillyproxy.admin.server import serve_admin
+from sillyproxy.config.schema import Config
 from sillyproxy.discovery.watch import Discovery
+from sillyproxy.health.checks import Health, probes_of
+from sillyproxy.health.ejections import Ejections
+from sillyproxy.health.gate import Gate
+from sillyproxy.health.target import Target, target_of, targets_of
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.metrics.slab import block_of
 from sillyproxy.setup import ControllerSetup
 from sillyproxy.tools import logs
-from sillyproxy.tools.channel import Applied, Endpoints, EndpointState, Hello, Message
-from sillyproxy.tools.dns import Resolver, allow_large_answers
+from sillyproxy.tools.channel import (
+    Address,
+    Applied,
+    Channel,
+    Ejected,
+    Ejection,
+    Endpoints,
+    EndpointState,
+    Hello,
+    Refused,
+    Serve,
+)
+from sillyproxy.tools.dns import Resolver, set_options
+from sillyproxy.tools.memory import is_pressing, read_usage
 
 # A worker waits for its first endpoints before it accepts, and takes a color that is not among
 # them for gone. So they are told when every name was looked up once, well or badly, or after this
 # long: with what is known by then, so that one slow name does not hold up all colors.
-SETTLE_S = 2.0
-RESEND_S = 0.2  # until a worker that does not read its channel is told again
+NAMES_S: Final = 2.0
+# So long, with the names, are first checks waited for: at the start, where a worker waits 5 s, and
+# with a new configuration, where it waits 3.
+FIRST_CHECKS_S: Final = 4.5
+CHECKS_S: Final = 2.7
+LOOK_S: Final = 0.1  # between looks, while something is waited for
+TICK_S: Final = 1.0  # between looks at the memory, and at what is over
+RESEND_S: Final = 0.2  # until a worker that does not read its channel is told again
+
+# No name is looked up more often than this, unless the operator asks for it.
+SPACING_S: Final = 1.0
+
+# What outlives a controller, by its place in `ControllerSetup.lasting`.
+GATE_OPEN: Final = 0
+REFUSALS: Final = 1
 
 
 def run(setup: ControllerSetup) -> int:
     """Be the controller, until SIGTERM or the end of the supervisor. Return the exit status."""
-    allow_large_answers()
+    set_options()
     return asyncio.run(Controller(setup).run())
 
 
@@ -40,18 +77,33 @@ class Controller:
     """One life of the controller."""
 
     def __init__(self, setup: ControllerSetup) -> None:
-        resolver = Resolver()
         self._setup = setup
-        self._config = setup.config
-        self._discovery = Discovery(resolver.lookup, self._spread)
-        self._board = Board(setup.config, setup.memory, setup.started_at)
-        self._board.lookups = resolver.results
-        self._board.name_problems = self._discovery.problems
-        self._settled = False
-        self._meet_workers()
-        self._stop = asyncio.Event()
+        self._channels = setup.channels
+        self._resolver = Resolver()
+        self._discovery = Discovery(self._resolver.lookup, self._look)
+        self._health = Health(self._look, self._end_ejection)
+        self._ejections = Ejections()
+        self._gate = Gate(
+            self._health, self._open_gate, self._discovery.problems, is_open=bool(setup.lasting[GATE_OPEN])
+        )
+        self._newest = self._shown = setup.config
+        # The loop's time since when something is waited for, and until when; None when nothing is.
+        self._waiting: tuple[float, float] | None = None
+        self._message: Endpoints | None = None
+        self._told: dict[tuple[str, Address], Target] = {}
+        self._ejected: set[Target] = set()
         self._untold: set[int] = set()
         self._said = ""
+        self._board = board = Board(setup.config, setup.memory, setup.started_at)
+        board.lookups = self._resolver.results
+        board.name_problems = self._discovery.problems
+        board.checks = self._health.results
+        board.unhealthy = self._unhealthy
+        board.ejected = self._ejected_views
+        board.awaited = self._gate.reason
+        board.reloads = {"applied": setup.config.generation - 1, "refused": setup.lasting[REFUSALS]}
+        self._meet_workers()
+        self._stop = asyncio.Event()
 
     async def run(self) -> int:
         """Wire everything up, wait for the end, take it down."""
@@ -60,11 +112,10 @@ class Controller:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGUSR1, self._drain)
         loop.add_reader(self._setup.lifeline, self._lose_supervisor)
-        for index, channel in enumerate(self._setup.channels):
-            loop.add_reader(channel.fileno(), self._hear, index)
-        self._discovery.apply(self._config)
-        loop.call_later(SETTLE_S, self._settle)
-        self._spread()
+        loop.add_reader(self._setup.control.fileno(), self._hear_supervisor)
+        self._listen()
+        self._adopt(self._newest, FIRST_CHECKS_S)
+        self._tick()
         admin = self._start_admin()
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait({stop, admin} if admin else {stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -73,6 +124,8 @@ class Controller:
                 await admin  # it never ends by itself; with what it broke, so do we, for a fresh start
             admin.cancel()
             await asyncio.wait({admin})
+        await self._gate.close()
+        await self._health.close()
         await self._discovery.close()
         return 0
 
@@ -81,19 +134,74 @@ class Controller:
             return None
         return asyncio.create_task(serve_admin(build_app(self._board), self._setup.admin))
 
-    # What the others say.
+    # What the supervisor says.
+
+    def _hear_supervisor(self) -> None:
+        for message, sockets in self._setup.control.receive_with_sockets():
+            match message:
+                case Serve(config=config):
+                    self._replace_channels(sockets)
+                    self._board.reload = ReloadView("applied", time.time(), (), config.generation)
+                    self._board.reloads["applied"] = config.generation - 1
+                    logs.setup(
+                        log_format=config.log_format, level=config.log_level, process="sillyproxy controller"
+                    )
+                    self._adopt(config, CHECKS_S)
+                case Refused(problems=problems):
+                    self._setup.lasting[REFUSALS] += 1
+                    self._board.reload = ReloadView("refused", time.time(), problems, self._newest.generation)
+                    self._board.reloads["refused"] = self._setup.lasting[REFUSALS]
+
+    def _replace_channels(self, sockets: tuple[socket.socket, ...]) -> None:
+        """Talk to the workers that there are now: on other descriptors, but to who stays on the same wire."""
+        loop = asyncio.get_running_loop()
+        for channel in self._channels:
+            loop.remove_reader(channel.fileno())
+            channel.close()
+        self._channels = [Channel(sock) for sock in sockets]
+        self._listen()
+        for index in [index for index in self._board.workers if index >= len(sockets)]:
+            self._board.forget_worker(index)
+            del self._board.workers[index]
+
+    def _listen(self) -> None:
+        for index, channel in enumerate(self._channels):
+            asyncio.get_running_loop().add_reader(channel.fileno(), self._hear, index)
+
+    def _adopt(self, config: Config, patience_s: float) -> None:
+        """Make for this configuration: tell it as soon as it can be told whole, but within `patience_s`."""
+        now = asyncio.get_running_loop().time()
+        was_waiting = self._waiting is not None
+        self._newest = config
+        self._waiting = self._waiting or (now, now + patience_s)
+        self._resolver.spacing_s = min(SPACING_S, config.discovery_interval_s)
+        self._discovery.apply(config)
+        self._look()
+        if not was_waiting:
+            self._look_again()
+
+    def _drain(self) -> None:
+        self._board.draining = True
+        self._say_readiness()
+
+    def _lose_supervisor(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._setup.lifeline)
+        logs.error("the supervisor is gone, ending", pid=os.getpid())
+        self._stop.set()
+
+    # What the workers say.
 
     def _meet_workers(self) -> None:
         """Find the workers that said hello to a controller before us."""
-        for index in range(len(self._setup.channels)):
+        for index in range(len(self._channels)):
             block = block_of(self._setup.memory, index)
             if pid := block[Worker.PID]:
                 self._board.workers[index] = WorkerView(
-                    pid, block[Worker.GENERATION] or self._config.generation
+                    pid, block[Worker.GENERATION] or self._newest.generation
                 )
 
     def _hear(self, index: int) -> None:
-        for message in self._setup.channels[index].receive():
+        for message in self._channels[index].receive():
             match message:
                 case Hello():
                     logs.debug("worker says hello", worker=index, worker_pid=message.pid)
@@ -105,43 +213,181 @@ class Controller:
                 case Applied():
                     if index in self._board.workers:
                         self._board.workers[index].generation = message.generation
+                    self._tell(index)
                 case EndpointState(color=color, address=address, up=up, reason=reason):
                     if address in self._board.endpoints.get(color, ()):
                         self._board.note_endpoint(index, color, address, up=up, reason=reason)
+                case Ejected():
+                    self._note_ejection(message)
 
-    def _drain(self) -> None:
-        self._board.draining = True
-        self._say_readiness()
+    def _note_ejection(self, message: Ejected) -> None:
+        """Hold an ejection for all workers."""
+        now_ns = time.monotonic_ns()
+        target = self._told.get((message.color, message.address))
+        if target is None:
+            return  # it has left
+        siblings = [other for other in self._told.values() if other.color == message.color]
+        was_ejected = self._ejections.is_ejected(target, now_ns)
+        if not self._ejections.note(target, siblings, message.ejection, message.reason, now_ns):
+            return
+        if not was_ejected:
+            logs.warning(
+                "endpoint is ejected",
+                color=message.color,
+                endpoint=target.endpoint,
+                reason=message.reason,
+                for_s=round((message.ejection.until_ns - now_ns) / 1e9, 1),
+                times=message.ejection.times,
+            )
+        self._look()
 
-    def _lose_supervisor(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._setup.lifeline)
-        logs.error("the supervisor is gone, ending", pid=os.getpid())
-        self._stop.set()
+    def _end_ejection(self, target: Target) -> None:
+        """End the term of an endpoint that passes its checks again, as every worker does."""
+        self._ejections.end(target, time.monotonic_ns())
+
+    # What is known.
+
+    def _look(self) -> None:
+        """Something is news: find out what, and tell whoever does not know."""
+        found = self._discovery.endpoints(self._newest)
+        probes = probes_of(self._newest, found)
+        if self._shown is not self._newest:
+            probes = probes_of(self._shown, self._discovery.endpoints(self._shown)) | probes
+        self._health.apply(probes, self._newest.color_header)
+        self._gate.apply(self._newest, found)
+        if self._waiting and self._may_tell(found, *self._waiting):
+            self._waiting = None
+            self._shown = self._board.config = self._newest
+            self._discovery.keep(self._shown)
+        if self._message is not None or not self._waiting:
+            self._spread()
+
+    def _may_tell(self, found: dict[str, tuple[Address, ...]], since: float, until: float) -> bool:
+        """Whether the newest configuration can be told whole, or has been waited for long enough."""
+        now = asyncio.get_running_loop().time()
+        if now >= until:
+            return True
+        if now < since + NAMES_S and not self._discovery.is_settled(self._newest):
+            return False
+        return self._health.is_settled(target for _, _, target in targets_of(self._newest, found))
+
+    def _look_again(self) -> None:
+        if self._waiting:
+            asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
+            self._look()
+
+    def _tick(self) -> None:
+        """Once a second: look at what no event tells."""
+        asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._board.usage = usage = read_usage()
+        was, self._board.shedding = self._board.shedding, is_pressing(usage, self._board.shedding)
+        if usage and was != self._board.shedding:
+            tell, what = (
+                (logs.info, "memory is free again, new connections are let in")
+                if was
+                else (logs.warning, "memory runs out, new connections are refused")
+            )
+            tell(what, used_bytes=usage.used, limit_bytes=usage.limit)
+        self._look()
+
+    def _unhealthy(self) -> dict[tuple[str, Address], str]:
+        """Return the endpoints that fail their checks, and why."""
+        return {
+            key: self._health.reason(target)
+            for key, target in self._told.items()
+            if self._health.is_unhealthy(target)
+        }
+
+    def _ejected_views(self) -> dict[tuple[str, Address], EjectedView]:
+        """Return the endpoints that are ejected now."""
+        now_ns, now = time.monotonic_ns(), time.time()
+        views = {}
+        for key, target in self._told.items():
+            held = self._ejections.get(target)
+            if held is not None and held.ejection.until_ns > now_ns:
+                until = now + (held.ejection.until_ns - now_ns) / 1e9
+                views[key] = EjectedView(until, held.ejection.times, held.reason)
+        return views
+
+    def _open_gate(self) -> None:
+        self._setup.lasting[GATE_OPEN] = 1
 
     # What the workers are told.
 
     def _spread(self) -> None:
-        """Tell every worker the endpoints of now."""
-        self._settled = self._settled or self._discovery.is_settled()
-        if not self._settled:
-            return
-        self._board.endpoints = self._discovery.endpoints()
+        """Tell every worker what is known now, if it is news."""
+        now_ns = time.monotonic_ns()
+        told = self._choose_told()
+        by_color: dict[str, list[Target]] = {}
+        for target in told.values():
+            by_color.setdefault(target.color, []).append(target)
+        self._told = told
+        self._ejections.tidy(by_color, int(self._shown.outlier.eject_s * 1e9), now_ns)
+        self._note_returned(now_ns)
+        known = self._discovery.endpoints(self._shown)
+        endpoints: dict[str, tuple[Address, ...]] = dict.fromkeys(known, ())
+        unhealthy: dict[str, set[Address]] = {}
+        ejected: dict[str, dict[Address, Ejection]] = {}
+        for (name, address), target in told.items():
+            endpoints[name] += (address,)
+            if self._health.is_unhealthy(target):
+                unhealthy.setdefault(name, set()).add(address)
+            if held := self._ejections.get(target):
+                ejected.setdefault(name, {})[address] = held.ejection
+        message = Endpoints(
+            endpoints,
+            {name: frozenset(addresses) for name, addresses in unhealthy.items()},
+            ejected,
+            self._shown.generation,
+            self._board.shedding,
+        )
+        self._board.endpoints = endpoints
         self._board.forget_gone()
-        for index in range(len(self._setup.channels)):
-            self._tell(index)
+        if message != self._message:
+            self._message = message
+            for index in range(len(self._channels)):
+                self._tell(index)
         self._say_readiness()
 
-    def _settle(self) -> None:
-        if not self._settled:
-            self._settled = True
-            self._spread()
+    def _choose_told(self) -> dict[tuple[str, Address], Target]:
+        """
+        Return the endpoints to tell of.
+
+        One that has just come is checked before it gets requests, unless nobody else could take them.
+        """
+        known = set(self._told.values())
+        told: dict[tuple[str, Address], Target] = {}
+        endpoints = self._discovery.endpoints(self._shown)
+        for color in self._shown.colors:
+            addresses = endpoints.get(color.name, ())
+            all_of_it = {
+                (color.name, address): target
+                for address in addresses
+                if (target := target_of(color, address))
+            }
+            checked = {
+                key: target
+                for key, target in all_of_it.items()
+                if target in known or self._health.is_settled([target])
+            }
+            serve = any(not self._health.is_unhealthy(target) for target in checked.values())
+            told |= checked if serve else all_of_it
+        return told
+
+    def _note_returned(self, now_ns: int) -> None:
+        """Log whose ejection is over."""
+        present = set(self._told.values())
+        ejected = {target for target in present if self._ejections.is_ejected(target, now_ns)}
+        for target in self._ejected - ejected:
+            if target in present:
+                logs.info("ejection is over", color=target.color, endpoint=target.endpoint)
+        self._ejected = ejected
 
     def _tell(self, index: int) -> None:
         """Tell a worker all that it should know; again a little later if it does not take it now."""
-        if not self._settled:
+        if self._message is None:
             return
-        message: Message = Endpoints(self._board.endpoints)
-        if self._setup.channels[index].send(message):
+        if self._channels[index].send(self._message):
             self._untold.discard(index)
         elif index not in self._untold:
             self._untold.add(index)
@@ -150,15 +396,20 @@ class Controller:
     def _tell_again(self, index: int) -> None:
         if index in self._untold:
             self._untold.discard(index)
-            self._tell(index)
+            if index < len(self._channels):
+                self._tell(index)
 
     def _say_readiness(self) -> None:
         """Log when it changes whether traffic should be sent here."""
         unready = self._board.unready()
-        now = f"not ready: {unready}" if unready else "ready"
-        if now != self._said:
-            self._said = now
-            if unready and not self._board.draining:
-                logs.warning(now)
-            else:
-                logs.info(now)
+        # Why exactly may change with every check; that is for /readyz to tell, not for the log.
+        kind = unready.partition(":")[0] or "ready"
+        if kind == self._said:
+            return
+        self._said = kind
+        if not unready:
+            logs.info("ready")
+        elif self._board.draining:
+            logs.info(f"not ready: {unready}")
+        else:
+            logs.warning(f"not ready: {unready}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sillyproxy.config.schema import Discovery as Mode
-from sillyproxy.discovery.host import NO_TASKS_S, SLOWEST, Host
+from sillyproxy.discovery.host import LONGEST_PAUSE_S, NO_TASKS_S, Host
 from sillyproxy.tools.dns import LookupFailed
 
 
@@ -107,10 +107,33 @@ async def test_service_that_became_a_plain_host_is_followed() -> None:
 
 
 async def test_trouble_is_told_once() -> None:
-    """A name that goes on failing is news once, and is asked for more seldom."""
+    """A name that goes on failing is news once."""
     host = Zone().host("app", "dns")
     assert [await host.refresh() for _ in range(8)] == [True] + [False] * 7
-    assert host.slowdown == SLOWEST
+
+
+async def test_name_that_fails_is_asked_for_more_seldom() -> None:
+    """Each failure doubles the pause, up to two seconds or the interval that was asked for."""
+    host = Zone().host("app", "dns")
+    assert host.pause_s(0.5) == 0.5
+    pauses = []
+    for _ in range(20):
+        await host.refresh()
+        pauses.append(host.pause_s(0.5))
+    assert pauses == [0.5, 1.0] + [LONGEST_PAUSE_S] * 18
+    assert host.pause_s(60.0) == 60.0
+
+
+async def test_service_that_is_created_later_is_found_as_such() -> None:
+    """A name that does not exist yet is asked for as a service too: its replicas are found at once."""
+    zone = Zone()
+    host = zone.host("app")
+    await host.refresh()
+    await host.refresh()
+    assert zone.asked == ["tasks.app", "app"] * 2
+    zone.names |= {"app": ["10.0.0.2"], "tasks.app": ["10.0.0.5"]}
+    await host.refresh()
+    assert host.addresses == ("10.0.0.5",)
 
 
 async def test_same_addresses_in_another_order_are_no_news() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sillyproxy.tools.dns import LookupFailed, Resolver, allow_large_answers
+from sillyproxy.tools.dns import LookupFailed, Resolver, set_options
 
 
 async def test_real_name() -> None:
@@ -80,9 +80,55 @@ async def test_slow_name_holds_up_no_other() -> None:
     await waiting
 
 
-def test_large_answers_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than 15 replicas fit into an answer; what the operator set for the resolver stays."""
+def test_operator_s_options_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the operator set for the resolver stays; what he did not is so that we alone repeat questions."""
     monkeypatch.setenv("RES_OPTIONS", "timeout:1")
-    allow_large_answers()
-    allow_large_answers()
-    assert os.environ["RES_OPTIONS"] == "timeout:1 edns0"
+    set_options()
+    set_options()
+    assert os.environ["RES_OPTIONS"] == "timeout:1 edns0 attempts:1"
+
+
+async def test_name_is_looked_up_once_a_second_whoever_asks() -> None:
+    """However often a name is asked for, also by reloads, the DNS hears of it once a second; then again."""
+    asked, now = [], [0.0]
+
+    def answer(name: str, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        asked.append(name)
+        return [(0, 0, 0, "", (f"10.0.0.{len(asked)}", 0))]
+
+    resolver = Resolver(getaddrinfo=answer, clock=lambda: now[0])
+    for now[0] in (0.0, 0.5, 0.99):
+        assert await resolver.lookup("app") == ["10.0.0.1"]
+    now[0] = 1.0
+    assert await resolver.lookup("app") == ["10.0.0.2"]
+    assert asked == ["app", "app"]
+
+
+async def test_failure_is_not_asked_for_again_at_once() -> None:
+    """A look-up that failed counts as one: an error does not make the DNS be asked faster."""
+    asked = []
+
+    def trouble(name: str, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        asked.append(name)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    resolver = Resolver(getaddrinfo=trouble)
+    for _ in range(3):
+        with pytest.raises(LookupFailed):
+            await resolver.lookup("app")
+    assert asked == ["app"]
+
+
+async def test_shorter_interval_is_the_operator_s_wish() -> None:
+    """With SILLYPROXY_DISCOVERY_INTERVAL below a second names are asked for that often."""
+    asked, now = [], [0.0]
+
+    def answer(name: str, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        asked.append(name)
+        return [(0, 0, 0, "", ("10.0.0.1", 0))]
+
+    resolver = Resolver(getaddrinfo=answer, clock=lambda: now[0])
+    resolver.spacing_s = 0.1
+    for now[0] in (0.0, 0.1, 0.2):
+        await resolver.lookup("app")
+    assert len(asked) == 3

@@ -26,6 +26,11 @@ def build_app(board: Board) -> Starlette:
             return PlainTextResponse(f"not ready: {unready}\n", 503, headers=_FRESH)
         return PlainTextResponse("ready\n", headers=_FRESH)
 
+    async def startupz(_: Request) -> Response:
+        if unstarted := board.unstarted():
+            return PlainTextResponse(f"not started: {unstarted}\n", 503, headers=_FRESH)
+        return PlainTextResponse("started\n", headers=_FRESH)
+
     async def metrics(request: Request) -> Response:
         body, media_type = expose(board, request.headers.get("accept", ""))
         return Response(body, headers={**_FRESH, "Content-Type": media_type})
@@ -37,6 +42,7 @@ def build_app(board: Board) -> Starlette:
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/startupz", startupz),
             Route("/metrics", metrics),
             Route("/api/status", status),
         ]

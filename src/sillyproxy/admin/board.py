@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from sillyproxy.config.schema import Config
-from sillyproxy.metrics.slab import Totals, read_totals
+from sillyproxy.metrics.layout import MAX_WORKERS, WORKER_SIZE
+from sillyproxy.metrics.slab import Totals, block_of, read_totals
 from sillyproxy.tools.channel import Address
+from sillyproxy.tools.memory import Usage
+
+EndpointKey = tuple[str, Address]  # of a color
+State = Literal["up", "avoided", "ejected", "unhealthy"]
 
 
 @dataclass(slots=True)
@@ -23,14 +29,38 @@ class WorkerView:
     generation: int
 
 
+class EjectedView(NamedTuple):
+    """An ejection: until when (seconds since 1970), how many there were so far, why."""
+
+    until: float
+    times: int
+    reason: str
+
+
+class ReloadView(NamedTuple):
+    """
+    The newest configuration that was read after the first.
+
+    `at` is when (seconds since 1970), `problems` why it was refused, `generation` what is in force since.
+    """
+
+    result: Literal["applied", "refused"]
+    at: float
+    problems: tuple[str, ...]
+    generation: int
+
+
 @dataclass(slots=True)
 class Board:
     """
     The proxy as the controller knows it.
 
     `avoided` holds, for each endpoint that a worker avoids, the workers that do and why.
+    `unhealthy` are the endpoints that fail their active checks, and why; `ejected` those that
+    real traffic found to be outliers; `checks` the active checks by color and result.
     `lookups` are the DNS look-ups by result, `name_problems` why the addresses of a host
-    may be old, `reloads` the configurations read after the first, by result.
+    may be old, `reloads` the configurations read after the first, by result, `reload` the
+    newest of them. `awaited` is why the proxy has not started yet; empty if it has.
     """
 
     config: Config
@@ -38,28 +68,55 @@ class Board:
     started_at: float
     endpoints: dict[str, tuple[Address, ...]] = field(default_factory=dict)
     workers: dict[int, WorkerView] = field(default_factory=dict)
-    avoided: dict[tuple[str, Address], dict[int, str]] = field(default_factory=dict)
+    avoided: dict[EndpointKey, dict[int, str]] = field(default_factory=dict)
+    unhealthy: Callable[[], Mapping[EndpointKey, str]] = dict
+    ejected: Callable[[], Mapping[EndpointKey, EjectedView]] = dict
+    checks: Mapping[tuple[str, str], int] = field(default_factory=dict)
     lookups: Mapping[str, int] = field(default_factory=dict)
     reloads: dict[str, int] = field(default_factory=lambda: {"applied": 0, "refused": 0})
+    reload: ReloadView | None = None
     name_problems: Callable[[], Mapping[str, str]] = dict
+    awaited: Callable[[], str] = str
+    usage: Usage | None = None
+    shedding: bool = False
     draining: bool = False
 
     def totals(self) -> Totals:
-        """Return the counts of all workers together."""
-        return read_totals(self.memory, self.config.workers, 1 + len(self.config.slots))
+        """Return the counts of all workers together, of those that a reload has sent away too."""
+        used = [n for n in range(MAX_WORKERS) if any(block_of(self.memory, n)[:WORKER_SIZE])]
+        workers = max([self.config.workers, *(n + 1 for n in used)])
+        return read_totals(self.memory, workers, 1 + len(self.config.slots))
 
     def slots(self) -> list[tuple[str, int]]:
         """Return the colors that were looked for since the start, with their row in the counts."""
         return [(name, slot) for slot, name in enumerate(self.config.slots, 1)]
 
-    def is_up(self, color: str, address: Address) -> bool:
+    def states(self) -> dict[EndpointKey, State]:
         """
-        Whether an endpoint is up: fewer than half of the workers avoid it.
+        Return the state of every endpoint: the worst that is true of it.
 
-        One worker's bad moment is not the endpoint's end; and one that never met a
-        request has no opinion, so all of them would be too many to wait for.
+        It is avoided if at least half of the workers do: one worker's bad moment is not the
+        endpoint's end; and one that never met a request has no opinion, so all of them would
+        be too many to wait for.
         """
-        return 2 * len(self.avoided.get((color, address), {})) < max(1, len(self.workers))
+        unhealthy, ejected = self.unhealthy(), self.ejected()
+        states: dict[EndpointKey, State] = {}
+        for name, addresses in self.endpoints.items():
+            for address in addresses:
+                key = (name, address)
+                if key in unhealthy:
+                    states[key] = "unhealthy"
+                elif key in ejected:
+                    states[key] = "ejected"
+                elif 2 * len(self.avoided.get(key, {})) >= max(1, len(self.workers)):
+                    states[key] = "avoided"
+                else:
+                    states[key] = "up"
+        return states
+
+    def unstarted(self) -> str:
+        """Return why the proxy is not to be called started; empty if it is."""
+        return "draining" if self.draining else self.awaited()
 
     def unready(self) -> str:
         """Return why no traffic should be sent here; empty if it should."""
@@ -70,9 +127,17 @@ class Board:
         weighted = [color.name for color in self.config.colors if color.weight > 0]
         if not weighted:
             return "every color is at weight 0"
-        if not any(self.endpoints.get(name) for name in weighted):
+        endpoints = [(name, address) for name in weighted for address in self.endpoints.get(name, ())]
+        if not endpoints:
             problems = [f"{host}: {problem}" for host, problem in sorted(self.name_problems().items())]
-            return "no endpoints: " + ("; ".join(problems) or "not looked up yet")
+            return "no endpoints: " + ("; ".join(problems) or "not looked up or checked yet")
+        unhealthy = self.unhealthy()
+        if all(key in unhealthy for key in endpoints):
+            return "every endpoint is unhealthy: " + "; ".join(
+                f"{name}: {reason}"
+                for name in weighted
+                for reason in sorted({unhealthy[key] for key in endpoints if key[0] == name})
+            )
         return ""
 
     def note_endpoint(self, worker: int, color: str, address: Address, *, up: bool, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -36,6 +36,15 @@ _BY_COLOR = (
     (table.COLOR_INFLIGHT, Row.INFLIGHT),
     (table.CONNECTS, Row.UPSTREAM_CONNECTS),
     (table.CONNECT_FAILURES, Row.UPSTREAM_FAILURES),
+    (table.RETRIES_DENIED, Row.RETRY_DENIED),
+    (table.QUEUE_WAITING, Row.QUEUED),
+)
+# Metrics that are several counts of a color, by one more label.
+_BY_REASON: tuple[tuple[Metric, Mapping[str, Row]], ...] = (
+    (table.RETRIES, RETRY_REASONS),
+    (table.EJECTIONS, {"consecutive": Row.EJECT_CONSECUTIVE, "error_rate": Row.EJECT_RATE}),
+    (table.QUEUE_REJECTIONS, {"timeout": Row.QUEUE_TIMEOUT, "full": Row.QUEUE_FULL}),
+    (table.UPSTREAM, {"active": Row.UPSTREAM_ACTIVE, "idle": Row.UPSTREAM_IDLE}),
 )
 _BY_WORKER = (
     (table.ACCEPTED, Worker.ACCEPTED),
@@ -73,9 +82,19 @@ class _OfBoard(Collector):
         yield _family(table.WORKERS, [((), len(board.workers))])
         yield _family(table.GENERATION, [((), board.config.generation)])
         yield _family(table.RELOADS, [((result,), n) for result, n in board.reloads.items()])
+        refused = board.reload is not None and board.reload.result == "refused"
+        yield _family(table.CONFIG_REFUSED, [((), refused)])
         yield _family(table.LOOKUPS, [((result,), n) for result, n in board.lookups.items()])
+        hosts = sorted({upstream.host for color in board.config.colors for upstream in color.upstreams})
+        stale = board.name_problems()
+        yield _family(table.NAME_STALE, [((host,), host in stale) for host in hosts])
         yield _family(table.READY, [((), not board.unready())])
-        yield _family(table.STARTED, [((), board.started_at)])
+        yield _family(table.STARTED, [((), not board.awaited())])
+        usage = board.usage
+        yield _family(table.MEMORY_USED, [((), usage.used)] if usage else [])
+        yield _family(table.MEMORY_LIMIT, [((), usage.limit)] if usage else [])
+        yield _family(table.SHEDDING, [((), board.shedding)])
+        yield _family(table.START_TIME, [((), board.started_at)])
         yield _family(table.BUILD, [((__version__,), 1)])
 
 
@@ -88,10 +107,10 @@ def _of_colors(board: Board, totals: Totals) -> Iterator[Family]:
     yield _durations(rows)
     for metric, place in _BY_COLOR:
         yield _family(metric, [((name,), row[place]) for name, row in colors])
-    yield _family(
-        table.RETRIES,
-        [((name, why), row[place]) for name, row in colors for why, place in RETRY_REASONS.items()],
-    )
+    for metric, places in _BY_REASON:
+        yield _family(
+            metric, [((name, why), row[place]) for name, row in colors for why, place in places.items()]
+        )
     yield _family(
         table.FALLBACKS,
         [
@@ -101,17 +120,23 @@ def _of_colors(board: Board, totals: Totals) -> Iterator[Family]:
             if slot != other_slot
         ],
     )
-    states = (("active", Row.UPSTREAM_ACTIVE), ("idle", Row.UPSTREAM_IDLE))
-    yield _family(
-        table.UPSTREAM, [((name, state), row[place]) for name, row in colors for state, place in states]
-    )
     yield _family(table.WEIGHT, [((color.name,), color.weight) for color in board.config.colors])
     up: dict[tuple[str, ...], float] = {}
-    for name, addresses in board.endpoints.items():
-        for address in addresses:
-            key = (name, show_endpoint(address.ip, address.port))
-            up[key] = min(up.get(key, 1), board.is_up(name, address))
+    for (name, address), state in board.states().items():
+        key = (name, show_endpoint(address.ip, address.port))
+        up[key] = min(up.get(key, 1), state == "up")
     yield _family(table.ENDPOINT_UP, up.items())
+    checked = {color.name for color in board.config.colors if color.probe} | {
+        name for name, _ in board.checks
+    }
+    yield _family(
+        table.CHECKS,
+        [
+            ((name, result), board.checks.get((name, result), 0))
+            for name in sorted(checked)
+            for result in table.CHECK_RESULTS
+        ],
+    )
 
 
 def _durations(rows: Iterable[tuple[str, list[int]]]) -> Family:

@@ -12,6 +12,7 @@ from sillyproxy.config.report import mask
 from sillyproxy.config.schema import Color
 from sillyproxy.metrics.layout import RETRY_REASONS, Row, Worker
 from sillyproxy.metrics.slab import Totals
+from sillyproxy.metrics.table import CHECK_RESULTS
 
 _ENDED = (Row.OTHER, Row.C1XX, Row.C2XX, Row.C3XX, Row.C4XX, Row.C5XX)
 
@@ -27,6 +28,8 @@ def build_status(board: Board) -> dict[str, Any]:
         "uptime_s": round(time.time() - board.started_at, 3),
         "ready": not unready,
         "reason": unready,
+        "started": not board.awaited(),
+        "awaited": board.awaited(),
         "draining": board.draining,
         "colors": _colors(board, totals),
         "workers": [
@@ -36,6 +39,12 @@ def build_status(board: Board) -> dict[str, Any]:
         "counters": {name.lower(): totals.worker[place] for name, place in _COUNTERS.items()},
         "balance": _balance(totals),
         "dns": {"lookups": dict(board.lookups), "problems": dict(board.name_problems())},
+        "reload": board.reload._asdict() if board.reload else None,
+        "memory": {
+            "used_bytes": board.usage.used if board.usage else None,
+            "limit_bytes": board.usage.limit if board.usage else None,
+            "shedding": board.shedding,
+        },
         "config": {
             "listen": [str(listener) for listener in config.listeners],
             "admin": str(config.admin) if config.admin else "off",
@@ -78,6 +87,9 @@ def _colors(board: Board, totals: Totals) -> list[dict[str, Any]]:
                 "idle": totals.rows[slot][Row.UPSTREAM_IDLE],
             },
             "retries": {why: totals.rows[slot][place] for why, place in RETRY_REASONS.items()},
+            "retries_denied": totals.rows[slot][Row.RETRY_DENIED],
+            "queue_waiting": totals.rows[slot][Row.QUEUED],
+            "checks": {result: board.checks.get((name, result), 0) for result in CHECK_RESULTS},
             "endpoints": _endpoints(board, name),
         }
         for name, slot in board.slots()
@@ -96,15 +108,28 @@ def _asked(color: Color | None, weights: float) -> dict[str, Any]:
 
 
 def _endpoints(board: Board, color: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "address": show_endpoint(address.ip, address.port),
-            "upstream": address.upstream,
-            "up": board.is_up(color, address),
-            "avoided_by": {
-                str(worker): reason
-                for worker, reason in sorted(board.avoided.get((color, address), {}).items())
-            },
+    states, unhealthy, ejected = board.states(), board.unhealthy(), board.ejected()
+    shown = []
+    for address in board.endpoints.get(color, ()):
+        key = (color, address)
+        avoided = {str(worker): reason for worker, reason in sorted(board.avoided.get(key, {}).items())}
+        state = states[key]
+        reasons = {
+            "up": "",
+            "avoided": ", ".join(sorted(set(avoided.values()))),
+            "ejected": ejected[key].reason if key in ejected else "",
+            "unhealthy": unhealthy.get(key, ""),
         }
-        for address in board.endpoints.get(color, ())
-    ]
+        shown.append(
+            {
+                "address": show_endpoint(address.ip, address.port),
+                "upstream": address.upstream,
+                "up": state == "up",
+                "state": state,
+                "reason": reasons[state],
+                "until": ejected[key].until if state == "ejected" else None,
+                "ejections": ejected[key].times if key in ejected else 0,
+                "avoided_by": avoided,
+            }
+        )
+    return shown

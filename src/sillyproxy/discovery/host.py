@@ -25,7 +25,9 @@ from sillyproxy.tools.dns import LookupFailed
 # before, how long it must have been gone before the plain name, its virtual address, will do.
 NO_TASKS_S: Final = 5.0
 TASKS_TIMEOUT_S: Final = 1.0
-SLOWEST: Final = 4  # a name that fails is asked for at most this many times more seldom
+# A name that fails is asked for again after one interval, then two, but after no more than this (or one
+# interval, if that is longer): a service that is created now should serve in a moment.
+LONGEST_PAUSE_S: Final = 2.0
 
 
 class Lookup(Protocol):
@@ -76,10 +78,10 @@ class Host:
         self._has_tasks = False
         self._no_tasks_since = float("-inf")
 
-    @property
-    def slowdown(self) -> int:
-        """How many intervals to wait until the next look-up."""
-        return int(min(SLOWEST, 2 ** max(0, self.failures - 1)))
+    def pause_s(self, interval_s: float) -> float:
+        """Return the time from the last look-up to the next."""
+        longer: float = interval_s * 2 ** min(max(0, self.failures - 1), 10)
+        return min(longer, max(interval_s, LONGEST_PAUSE_S))
 
     def is_settled(self) -> bool:
         """Whether it has been looked up once, well or badly."""
@@ -123,7 +125,13 @@ class Host:
             tasks = await self._find_tasks()
             if tasks is not None:
                 return tasks
-        found = await self._lookup(self.name)
+        try:
+            found = await self._lookup(self.name)
+        except LookupFailed:
+            # If it is created now, then perhaps as a service: the next look-up asks for its tasks at once.
+            if not self._has_tasks:
+                self._no_tasks_since = float("-inf")
+            raise
         return tuple(found[:1]) if self._mode == "off" else sort_addresses(found)
 
     async def _find_tasks(self) -> tuple[str, ...] | None:

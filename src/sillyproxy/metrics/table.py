@@ -21,6 +21,8 @@ EDGES_S: Final = (
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
 
+CHECK_RESULTS: Final = ("ok", "failed")
+
 NO_COLOR: Final = "-"  # exchanges that ended before a color was chosen
 
 
@@ -52,6 +54,9 @@ BYTES_OUT = _metric("response_body_bytes", "counter", "color", "Bytes of respons
 CUT_SHORT = _metric("responses_cut_short", "counter", "color", "Responses that the backend broke off.")
 COLOR_INFLIGHT = _metric("color_inflight", "gauge", "color", "Exchanges under way.")
 RETRIES = _metric("retries", "counter", "color reason", "Requests sent again to another endpoint, and why.")
+RETRIES_DENIED = _metric(
+    "retries_denied", "counter", "color", "Requests not sent again: too many second tries were under way."
+)
 FALLBACKS = _metric(
     "fallbacks", "counter", "from to", "Requests that one color could not take and another did."
 )
@@ -62,7 +67,16 @@ CONNECT_FAILURES = _metric(
 )
 WEIGHT = _metric("color_weight", "gauge", "color", "The weight that was asked for.")
 ENDPOINT_UP = _metric(
-    "endpoint_up", "gauge", "color endpoint", "1 while fewer than half of the workers avoid the endpoint."
+    "endpoint_up",
+    "gauge",
+    "color endpoint",
+    "1 unless the endpoint is unhealthy, ejected, or avoided by half of the workers.",
+)
+CHECKS = _metric("health_checks", "counter", "color result", "Active health checks.")
+EJECTIONS = _metric("ejections", "counter", "color reason", "Endpoints ejected for failing real requests.")
+QUEUE_WAITING = _metric("queue_waiting", "gauge", "color", "Requests that wait for an endpoint with room.")
+QUEUE_REJECTIONS = _metric(
+    "queue_rejections", "counter", "color reason", "Requests that found no endpoint with room in time."
 )
 
 ACCEPTED = _metric("exchanges_accepted", "counter", "", "Exchanges begun.")
@@ -74,7 +88,9 @@ INFLIGHT = _metric("exchanges_inflight", "gauge", "", "Exchanges begun and not e
 
 DOWNSTREAM = _metric("downstream_connections", "gauge", "", "Client connections that are open.")
 CONNECTIONS = _metric("downstream_accepts", "counter", "", "Client connections accepted.")
-REFUSED = _metric("downstream_refusals", "counter", "", "Client connections refused: over the limit.")
+REFUSED = _metric(
+    "downstream_refusals", "counter", "", "Client connections refused: over the limit, or out of memory."
+)
 HEAD_TIMEOUTS = _metric(
     "downstream_head_timeouts", "counter", "", "Client connections closed for a slow request head."
 )
@@ -85,17 +101,29 @@ WORKERS = _metric("workers", "gauge", "", "Worker processes.")
 RESTARTS = _metric("worker_restarts", "counter", "", "Workers that died and were replaced.")
 GENERATION = _metric("config_generation", "gauge", "", "The number of the configuration in force.")
 RELOADS = _metric("config_reloads", "counter", "result", "Configurations read after the first.")
+CONFIG_REFUSED = _metric(
+    "config_refused", "gauge", "", "1 while the newest configuration that was read was refused."
+)
 LOOKUPS = _metric("dns_lookups", "counter", "result", "Look-ups of host names.")
+NAME_STALE = _metric(
+    "dns_stale", "gauge", "name", "1 while a host's newest look-up failed and its last addresses are kept."
+)
 READY = _metric("ready", "gauge", "", "1 while /readyz says 200.")
-STARTED = _metric("start_time_seconds", "gauge", "", "When the proxy started; seconds since 1970.")
+STARTED = _metric("started", "gauge", "", "1 from when the colors have answered: /startupz says 200.")
+MEMORY_USED = _metric("memory_used_bytes", "gauge", "", "The container's working set; none without a limit.")
+MEMORY_LIMIT = _metric("memory_limit_bytes", "gauge", "", "The container's memory limit, if it has one.")
+SHEDDING = _metric("shedding", "gauge", "", "1 while memory runs out and new connections are refused.")
+START_TIME = _metric("start_time_seconds", "gauge", "", "When the proxy started; seconds since 1970.")
 BUILD = _metric("build_info", "gauge", "version", "Always 1.")
 
 METRICS: Final = (
-    REQUESTS, DURATION, BYTES_IN, BYTES_OUT, CUT_SHORT, COLOR_INFLIGHT, RETRIES, FALLBACKS,
-    UPSTREAM, CONNECTS, CONNECT_FAILURES, WEIGHT, ENDPOINT_UP,
+    REQUESTS, DURATION, BYTES_IN, BYTES_OUT, CUT_SHORT, COLOR_INFLIGHT, RETRIES, RETRIES_DENIED, FALLBACKS,
+    UPSTREAM, CONNECTS, CONNECT_FAILURES, WEIGHT, ENDPOINT_UP, CHECKS, EJECTIONS,
+    QUEUE_WAITING, QUEUE_REJECTIONS,
     ACCEPTED, ANSWERED, REPLIED, ABANDONED, LOST, INFLIGHT,
     DOWNSTREAM, CONNECTIONS, REFUSED, HEAD_TIMEOUTS, TUNNELS, LOG_DROPPED,
-    WORKERS, RESTARTS, GENERATION, RELOADS, LOOKUPS, READY, STARTED, BUILD,
+    WORKERS, RESTARTS, GENERATION, RELOADS, CONFIG_REFUSED, LOOKUPS, NAME_STALE, READY, STARTED,
+    MEMORY_USED, MEMORY_LIMIT, SHEDDING, START_TIME, BUILD,
 )  # fmt: skip
 
 

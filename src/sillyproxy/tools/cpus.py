@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from math import ceil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from sillyproxy.tools.cgroups import folders, group, words
 
 
 def available_cpus(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
@@ -21,16 +23,16 @@ def available_cpus(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgr
 
 
 def _quotas_v2(proc: Path, cgroups: Path) -> Iterator[float]:
-    for folder in _folders(cgroups, _group(proc, "")):
-        match _words(folder / "cpu.max"):
+    for folder in folders(cgroups, group(proc, "")):
+        match words(folder / "cpu.max"):
             case [quota, period]:  # "max 100000" is no limit
                 yield from _share(quota, period)
 
 
 def _quotas_v1(proc: Path, cgroups: Path) -> Iterator[float]:
     for mount in ("cpu", "cpu,cpuacct", "cpuacct,cpu"):
-        for folder in _folders(cgroups / mount, _group(proc, "cpu")):
-            match _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us"):
+        for folder in folders(cgroups / mount, group(proc, "cpu")):
+            match words(folder / "cpu.cfs_quota_us"), words(folder / "cpu.cfs_period_us"):
                 case [quota], [period]:  # -1 is no limit
                     yield from _share(quota, period)
 
@@ -38,35 +40,3 @@ def _quotas_v1(proc: Path, cgroups: Path) -> Iterator[float]:
 def _share(quota: str, period: str) -> Iterator[float]:
     if quota.isdecimal() and period.isdecimal() and int(quota) > 0 and int(period) > 0:
         yield int(quota) / int(period)
-
-
-def _group(proc: Path, controller: str) -> PurePosixPath:
-    """Return our place in the hierarchy of a controller (cgroup v2: of no controller in particular)."""
-    try:
-        lines = (proc / "self/cgroup").read_text().splitlines()
-    except (OSError, ValueError):
-        lines = []
-    for line in lines:
-        match line.split(":", 2):
-            case [_, controllers, path] if controller in controllers.split(","):
-                return PurePosixPath(path.lstrip("/"))
-    return PurePosixPath()
-
-
-def _folders(mount: Path, group: PurePosixPath) -> Iterator[Path]:
-    """
-    Yield our cgroup and those above it: the tightest limit on the way counts.
-
-    In a container the path may be the host's, which is not mounted here; then only the
-    mount itself exists, and it is our own cgroup.
-    """
-    if ".." not in group.parts:  # outside of our cgroup namespace
-        yield from (mount / folder for folder in (group, *group.parents) if folder.parts)
-    yield mount
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text().split()
-    except (OSError, ValueError):
-        return []

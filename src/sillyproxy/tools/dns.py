@@ -5,6 +5,13 @@ Ask the system's resolver for the addresses of a name, without blocking.
 it is what we use; it blocks, so it runs in threads. A look-up that the caller gave up
 waiting for goes on in its thread, and the next caller for that name waits for the same
 one: a resolver that is slow is never asked faster than it answers.
+
+No name is looked up more often than once a second, whoever asks: what was found in the
+last second is what the next caller gets, good or bad. A look-up is one question for each
+family of addresses that this machine has, A or AAAA or both (AI_ADDRCONFIG), for the name
+and, while it is not found, for the name in each search domain (each of those once a second
+too). The C library repeats a question only to the next name server, or over TCP if the
+answer was cut.
 """
 
 from __future__ import annotations
@@ -12,11 +19,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+OPTIONS: Final = ("edns0", "attempts:1", "timeout:2")
 THREADS: Final = 32  # made as they are needed; one for each name that is slow at the same time
 
 GetAddrInfo = Callable[..., list[tuple[Any, ...]]]
@@ -33,26 +42,32 @@ class LookupFailed(Exception):
 
 
 class Resolver:
-    """The system's resolver. `results` counts look-ups by how they ended."""
+    """
+    The system's resolver. `results` counts look-ups by how they ended.
 
-    def __init__(self, timeout_s: float = 5.0, getaddrinfo: GetAddrInfo = socket.getaddrinfo) -> None:
+    `spacing_s`: the least time from the start of a look-up to the start of the next one for the same name.
+    """
+
+    def __init__(
+        self,
+        timeout_s: float = 5.0,
+        getaddrinfo: GetAddrInfo = socket.getaddrinfo,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.results: Counter[str] = Counter({"ok": 0, "no_name": 0, "failed": 0, "timeout": 0})
+        self.spacing_s = 1.0
         self._timeout_s = timeout_s
         self._getaddrinfo = getaddrinfo
+        self._clock = clock
+        self._begun: dict[str, float] = {}
+        self._last: dict[str, asyncio.Future[list[str]]] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dns")
-        self._under_way: dict[str, asyncio.Future[list[str]]] = {}
 
     async def lookup(self, name: str, timeout_s: float | None = None) -> list[str]:
         """Return the addresses of `name` as the resolver orders them, one at least. Raise LookupFailed."""
-        future = self._under_way.get(name)
-        if future is None:
-            future = asyncio.get_running_loop().run_in_executor(self._threads, self._ask, name)
-            self._under_way[name] = future
-            future.add_done_callback(lambda _: self._under_way.pop(name, None))
+        future = self._begin(name)
         done, _ = await asyncio.wait((future,), timeout=timeout_s or self._timeout_s)
         if not done:
-            # Its end, whenever that is, is nobody's concern if nobody waits for it again.
-            future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             self.results["timeout"] += 1
             raise LookupFailed("no answer in time", is_final=False)
         try:
@@ -68,17 +83,40 @@ class Resolver:
         self.results["ok"] += 1
         return addresses
 
+    def _begin(self, name: str) -> asyncio.Future[list[str]]:
+        """Return the look-up that is under way or was begun just now, else a new one."""
+        now = self._clock()
+        for other, future in list(self._last.items()):
+            if future.done() and now - self._begun[other] >= self.spacing_s:
+                del self._last[other], self._begun[other]
+        if name not in self._last:
+            future = asyncio.get_running_loop().run_in_executor(self._threads, self._ask, name)
+            # Its end is nobody's concern if nobody waits for it any more.
+            future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            self._last[name], self._begun[name] = future, now
+        return self._last[name]
+
     def _ask(self, name: str) -> list[str]:
-        found = self._getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        # Addresses of a family that this machine does not have are no use, and not asked for. Loopback
+        # does not count as having it, but is what `localhost` is about.
+        flags = 0 if name.lower() == "localhost" else socket.AI_ADDRCONFIG
+        found = self._getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=flags)
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def allow_large_answers() -> None:
+def set_options() -> None:
     """
-    Let answers be larger than 512 bytes, which is where Docker's resolver cuts them: 15 addresses.
+    Tell the C library how to ask, where the operator's RES_OPTIONS does not.
+
+    - `edns0`: answers may be larger than 512 bytes. A cut one is marked, and asked for again over TCP
+      (glibc; musl since 1.2.4), so that nothing is missing without; with it some 27 to 45 addresses
+      need no second question.
+    - `attempts:1`, `timeout:2`: a question that is not answered, or with an error, is not repeated by the
+      library, five seconds later, but by us.
 
     Call before the first look-up of the process: the C library reads it once.
     """
     options = os.environ.get("RES_OPTIONS", "").split()
-    if "edns0" not in options:
-        os.environ["RES_OPTIONS"] = " ".join([*options, "edns0"])
+    named = {option.partition(":")[0] for option in options}
+    options += [option for option in OPTIONS if option.partition(":")[0] not in named]
+    os.environ["RES_OPTIONS"] = " ".join(options)

@@ -1,5 +1,7 @@
 """
-Ask the admin listener of this machine whether the proxy is ready.
+Ask the admin listener of this machine whether the proxy has started.
+
+Not whether it is ready: that its backends are gone is no reason to kill the proxy.
 
 A container runs this again and again, so it imports next to nothing (`_socket` is
 `socket` without the enumerations, which take longer to make than the whole question) and
@@ -19,37 +21,37 @@ MAX_BYTES = 4096
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
-class Unready(Exception):
-    """The proxy is not ready, or does not say. The message is the reason."""
+class Unstarted(Exception):
+    """The proxy has not started, is stopping, or does not say. The message is the reason."""
 
 
 def main() -> int:
-    """Print what the proxy says about itself; return 0 if it is ready, else 1."""
+    """Print what the proxy says about itself; return 0 if it has started, else 1."""
     try:
         print(ask(os.environ.get("SILLYPROXY_ADMIN", "").strip() or DEFAULT_ADMIN))
-    except Unready as error:
+    except Unstarted as error:
         print(f"sillyproxy: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def ask(admin: str) -> str:
-    """Return what `/readyz` says on this admin address. Raise Unready unless it says 200."""
+    """Return what `/startupz` says on this admin address. Raise Unstarted unless it says 200."""
     if admin.lower() == "off":
-        raise Unready("the admin listener is off (SILLYPROXY_ADMIN=off), so nobody can say")
+        raise Unstarted("the admin listener is off (SILLYPROXY_ADMIN=off), so nobody can say")
     try:
         sock = _connect(admin)
-        sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        sock.sendall(b"GET /startupz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b""
         while len(answer) < MAX_BYTES and (data := sock.recv(MAX_BYTES)):
             answer += data
         sock.close()
     except (OSError, ValueError) as error:
-        raise Unready(f"no answer on {admin}: {error}") from None
+        raise Unstarted(f"no answer on {admin}: {error}") from None
     head, _, body = answer.partition(b"\r\n\r\n")
     text = body.decode("utf-8", "replace").strip()
     if head.split(b" ")[1:2] != [b"200"]:
-        raise Unready(text or f"no HTTP answer on {admin}")
+        raise Unstarted(text or f"no HTTP answer on {admin}")
     return text
 
 
