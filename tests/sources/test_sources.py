@@ -18,6 +18,9 @@ from sillyproxy.config.schema import Config, Origin
 from sillyproxy.sources import files
 
 
+RELOAD_PAGE = Path(__file__).parents[2] / "docs" / "howto" / "reload.md"
+
+
 def load(environ: dict[str, str], **more: Any) -> tuple[Config, tuple[Problem, ...]]:
     """Load without a command line, unless it is given."""
     return sources.load(environ, **{"colors": (), "listen": None, "cpus": 2, **more})
@@ -111,6 +114,17 @@ def test_check_shows_all_that_is_wrong_with_the_files(edge: Callable[[str], dict
     assert "2 problems in the configuration, it would not start" in result.output
     assert f"({file}, line 1)" in result.output
     assert f"({file}, line 2)" in result.output
+
+
+def test_mistakes_look_as_the_documentation_shows_them(edge: Callable[[str], dict[str, str]]) -> None:
+    """
+    The example of a refused file in the how-to is what `sillyproxy check` prints.
+    """
+    environ = edge("BLUE=http://myapp-v1:8080\nBLUE_WEIGHT=4\nGREEN =http://myapp-v2:8080\nGREEN_WEIGHT=x\n")
+    result = CliRunner(env=environ).invoke(sillyproxy, ["check"], standalone_mode=False)
+    shown = result.output.replace(environ["SILLYPROXY_ENV_FILE"], "/etc/edge/edge.env")
+
+    assert shown in RELOAD_PAGE.read_text(encoding="utf-8")
 
 
 def test_next_generation_keeps_the_rows_of_all_names(edge: Callable[[str], dict[str, str]]) -> None:
