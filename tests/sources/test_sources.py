@@ -17,7 +17,6 @@ from sillyproxy.config import ConfigError, Problem, Reading
 from sillyproxy.config.schema import Config, Origin
 from sillyproxy.sources import files
 
-
 RELOAD_PAGE = Path(__file__).parents[2] / "docs" / "howto" / "reload.md"
 
 
@@ -229,7 +228,7 @@ def test_files_that_never_settle_are_read_all_the_same(monkeypatch: pytest.Monke
     assert next(count) <= sources.MAX_LOOKS
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     content=st.one_of(
         st.binary(max_size=200), st.text(max_size=100).map(lambda t: t.encode("utf-8", "replace"))
