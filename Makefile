@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-compiled check lint types compiled bench faults fuzz clean
+.PHONY: demo test test-compiled check lint types compiled bench faults soak fuzz clean
 
 demo: $(VENV)/.dev
 	@$(BIN)/sillyproxy demo
@@ -42,6 +42,10 @@ $(VENV)/.bench: pyproject.toml
 # One of four replicas misbehaves: over an hour, as root; make faults FAULTS=--quick takes a quarter of one.
 faults: $(VENV)/.bench
 	@$(BIN)/python -m bench.faults $(FAULTS)
+
+# Half an hour of churn in everything; make soak SOAK="--minutes 2 --out soak.json" is a look.
+soak: $(VENV)/.bench
+	@$(BIN)/python -m bench.soak $(SOAK)
 
 # A million messages against h11; FUZZ="--seed N --start M" repeats a run or goes on with one.
 fuzz: $(VENV)/.dev
