@@ -12,6 +12,7 @@ Durations are counted in logarithmic buckets, 16 to an octave (4.4 % wide each),
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -112,6 +113,26 @@ def bucket_of(duration_ns: int) -> int:
         return BUCKETS - 1
     exponent = duration_ns.bit_length()
     return (exponent << 4) + (duration_ns >> (exponent - 5)) - _BUCKET_ZERO
+
+
+def quantile_ns(buckets: Sequence[int], part: float) -> int:
+    """
+    Return the duration that `part` of those counted took at most, to the edge of its bucket.
+
+    In ns; 0 if none were counted.
+
+    >>> counts = [0] * BUCKETS
+    >>> counts[0], counts[16] = 90, 10
+    >>> quantile_ns(counts, 0.5), quantile_ns(counts, 0.99)
+    (69632, 139264)
+    """
+    wanted = part * sum(buckets)
+    seen = 0
+    for bucket, count in enumerate(buckets):
+        seen += count
+        if count and seen >= wanted:
+            return bucket_limit_ns(bucket)
+    return 0
 
 
 def bucket_limit_ns(bucket: int) -> int:

@@ -215,6 +215,7 @@ class Edge:
                     expire_idle(endpoint.idle, now_ns - self.idle_ns)
                     pooled = pooled or bool(endpoint.idle)
         self.generations.tick(now_ns)
+        self.passive.tick(now_ns)
         # An endpoint may have come back by itself.
         self.waiting.serve()
         # While nobody is connected nothing can become overdue, and nobody need wake up.

@@ -1070,7 +1070,12 @@ class Exchange:
         duration_ns = ended_ns - self.started_ns
         edge.worker_counts[outcome] += 1
         color = self.color
-        row = edge.no_color_row if color is None else color.row
+        if color is None:
+            row = edge.no_color_row
+        else:
+            row = color.row
+            if duration_ns > color.slow_from_ns:
+                edge.passive.note_slow(self, duration_ns)
         row[status // 100 if status != 499 else 0] += 1
         row[_DURATION_NS] += duration_ns
         row[ROW_HEAD + bucket_of(duration_ns)] += 1

@@ -10,19 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sillyproxy.metrics.layout import Row
-from sillyproxy.tools.channel import Address, Ejection, Endpoints
+from sillyproxy.metrics.layout import ROW_HEAD, Row, quantile_ns
+from sillyproxy.tools.channel import Address, Endpoints
 from sillyproxy.traffic import outlier
 from sillyproxy.traffic.color import ColorAtWork
 from sillyproxy.traffic.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.edge import Edge
+    from sillyproxy.proxy.exchange import Exchange
 
 # Until when (monotonic ns), and for the how-manyeth time.
 Term = tuple[int, int]
 
-_NONE = Ejection(0, 0)
+# How often the usual duration is looked at, and of how many exchanges it is known.
+_LOOK_EVERY_NS = 1_000_000_000
+_ENOUGH = 20
+_SMALL_BYTES = 65536
 _REASON_ROWS = {"consecutive": Row.EJECT_CONSECUTIVE, "error_rate": Row.EJECT_RATE}
 
 
@@ -43,6 +47,9 @@ class PassiveHealth:
         self._edge = edge
         self._report = report
         self._report_ejection = report_ejection
+        self._look_at_ns = 0
+        # By slot: the histogram of a color at the last look.
+        self._durations: dict[int, list[int]] = {}
 
     def avoid(self, color: ColorAtWork, endpoint: Endpoint, reason: str) -> None:
         """Note that no connection to `endpoint` could be opened."""
@@ -87,6 +94,35 @@ class PassiveHealth:
         )
         self._report_ejection(color.name, endpoint, (until_ns, times), reason)
 
+    def note_slow(self, exchange: Exchange, took_ns: int) -> None:
+        """Note an exchange that took far longer than usual for its color, if that is the endpoint's doing."""
+        endpoint = exchange.endpoint
+        # Its own time, not that of a body on its way, of a tunnel, or of another endpoint before it.
+        if (
+            endpoint is not None
+            and not exchange.bytes_in
+            and exchange.bytes_out < _SMALL_BYTES
+            and exchange.status != 101
+            and not exchange.tried
+        ):
+            outlier.note_slow(endpoint, took_ns, self._edge.loop.now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Learn how long the colors' answers usually take."""
+        if now_ns < self._look_at_ns:
+            return
+        self._look_at_ns = now_ns + _LOOK_EVERY_NS
+        for color in self._edge.table.colors:
+            buckets = color.row[ROW_HEAD:]
+            before = self._durations.get(color.slot)
+            if before is None:
+                self._durations[color.slot] = buckets
+                continue
+            recent = [new - old for new, old in zip(buckets, before, strict=True)]
+            if sum(recent) >= _ENOUGH:
+                self._durations[color.slot] = buckets
+                color.slow_from_ns = outlier.slow_from_ns(quantile_ns(recent, 0.5))
+
     def hear(self, news: Endpoints) -> None:
         """Take in what the active checks, and the other workers, have found."""
         edge = self._edge
@@ -98,11 +134,17 @@ class PassiveHealth:
             for endpoint in color.endpoints:
                 address = Address(endpoint.upstream, endpoint.ip, endpoint.port)
                 endpoint.set_health(unhealthy=address in sick, now_ns=now_ns, slow_ns=slow_ns)
-                until_ns, times = out.get(address, _NONE)
-                if until_ns > max(now_ns, endpoint.ejected_until_ns) and outlier.may_eject(
-                    color, endpoint, now_ns
+                ejection = out.get(address)
+                if ejection is None:
+                    if endpoint.ejected_until_ns > now_ns:
+                        # A controller that is new has to hear of it again.
+                        term = (endpoint.ejected_until_ns, endpoint.ejections)
+                        self._report_ejection(color.name, endpoint, term, "ejected before")
+                elif ejection.until_ns > endpoint.ejected_until_ns and (
+                    ejection.until_ns <= now_ns or outlier.may_eject(color, endpoint, now_ns)
                 ):
-                    self._eject(endpoint, until_ns, times)
+                    # One whose term is over is told for the number, and for the slow start.
+                    self._eject(endpoint, *ejection)
                 if endpoint.unhealthy:
                     for upstream in tuple(endpoint.idle):
                         upstream.close()

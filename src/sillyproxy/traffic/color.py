@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from sillyproxy.traffic.endpoint import Endpoint
+from sillyproxy.traffic.endpoint import NEVER_NS, Endpoint
 
 NO_LIMIT: Final = 1 << 30
 
@@ -25,7 +25,8 @@ class ColorAtWork:
     `slot` is its row in the counts, `row` the counts themselves, put here by whoever counts;
     `field` the header line that tells the backend its color. `endpoints` is replaced as a
     whole when discovery finds others; `leaving` are those that are gone and were still busy.
-    No endpoint is given more than `limit` exchanges at a time. `window_ends_ns` is `outlier`'s.
+    No endpoint is given more than `limit` exchanges at a time. `window_ends_ns` and `slow_from_ns`
+    are `outlier`'s: when it halves its memory, and from when on an answer is far too late.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class ColorAtWork:
         "name",
         "row",
         "slot",
+        "slow_from_ns",
         "weight",
         "window_ends_ns",
     )
@@ -50,6 +52,7 @@ class ColorAtWork:
         self.field = field
         self.limit = limit
         self.window_ends_ns = 0
+        self.slow_from_ns = NEVER_NS
         self.endpoints: tuple[Endpoint, ...] = ()
         self.leaving: tuple[Endpoint, ...] = ()
         self._next = 0

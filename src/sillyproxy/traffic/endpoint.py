@@ -7,6 +7,9 @@ Three things keep requests away from it, each with its own end:
     ejected     it failed too often for requests that it had taken (`outlier`): a term, then a slow start
     unhealthy   its active check says so: until the check says otherwise, then a slow start
 
+One that is far slower than its siblings rests a while after each answer: it is asked only if
+all others are kept out as well.
+
 The hot path asks one number of an endpoint, `full_from_ns`: from when on it takes its full
 share. Only where that lies ahead anybody looks closer.
 """
@@ -51,6 +54,7 @@ class Endpoint:
         "name",
         "port",
         "record",
+        "rests_until_ns",
         "returned_ns",
         "slow_ns",
         "unhealthy",
@@ -77,6 +81,7 @@ class Endpoint:
         # When it comes, or came, back from ejection or ill health, and how slowly it starts.
         self.returned_ns = 0
         self.slow_ns = 0
+        self.rests_until_ns = 0
         self.back_at_ns = 0
         self.full_from_ns = 0
 
@@ -88,7 +93,7 @@ class Endpoint:
         """Return the part of its full share that it may take: 0 while kept out, 1 after its slow start."""
         if now_ns >= self.full_from_ns:
             return 1.0
-        if now_ns < self.back_at_ns:
+        if now_ns < self.back_at_ns or now_ns < self.rests_until_ns:
             return 0.0
         return max(FIRST_SHARE, (now_ns - self.returned_ns) / self.slow_ns)
 
@@ -107,9 +112,15 @@ class Endpoint:
 
     def eject(self, until_ns: int, ejections: int, slow_ns: int) -> None:
         """Keep requests away until `until_ns`, for the `ejections`-th time; then let it start slowly."""
-        self.ejected_until_ns = self.returned_ns = until_ns
+        self.ejected_until_ns = until_ns
+        self.returned_ns = max(self.returned_ns, until_ns)
         self.ejections = ejections
         self.slow_ns = slow_ns
+        self._settle()
+
+    def rest(self, until_ns: int) -> None:
+        """Ask it only if there is nobody else, until `until_ns`."""
+        self.rests_until_ns = until_ns
         self._settle()
 
     def set_health(self, *, unhealthy: bool, now_ns: int, slow_ns: int) -> None:
@@ -133,7 +144,9 @@ class Endpoint:
             self.back_at_ns = self.full_from_ns = NEVER_NS
         else:
             self.back_at_ns = max(self.avoided_until_ns, self.returned_ns)
-            self.full_from_ns = max(self.avoided_until_ns, self.returned_ns + self.slow_ns)
+            self.full_from_ns = max(
+                self.avoided_until_ns, self.returned_ns + self.slow_ns, self.rests_until_ns
+            )
 
 
 class Record:
@@ -142,10 +155,11 @@ class Record:
 
     `in_a_row` failures since anything was answered, seen when `answered` stood at `at`;
     within the window: `errors`, how many of them were no response (`broken`), and the count
-    of `answered` at which it `begins`.
+    of `answered` at which it `begins`. `slow_in_a_row` answers came far too late, the last
+    when `answered` stood at `slow_at`.
     """
 
-    __slots__ = ("at", "begins", "broken", "errors", "in_a_row")
+    __slots__ = ("at", "begins", "broken", "errors", "in_a_row", "slow_at", "slow_in_a_row")
 
     def __init__(self) -> None:
         self.in_a_row = 0
@@ -153,3 +167,5 @@ class Record:
         self.errors = 0
         self.broken = 0
         self.begins = 0
+        self.slow_in_a_row = 0
+        self.slow_at = 0

@@ -16,6 +16,10 @@ Two rules, both about requests that an endpoint had taken or should have taken:
 Never when fewer than half of a color's endpoints would be left: when most fail, it is not
 the endpoint's fault, and the rest could not carry the load.
 
+A third rule is about time, and ejects nobody: an endpoint whose answers, one after the other,
+take many times as long as its color's usually do gets its next request only some of that time
+later. With a queue of its own it would be found out by the balance; with few requests it has none.
+
 Only failures cost anything here: success is one counter in the hot path.
 """
 
@@ -42,6 +46,14 @@ LEAST_SIBLINGS: Final = 10
 # A difference that matters: a part of all requests, and standard deviations.
 LEAST_DIFFERENCE: Final = 0.1
 DEVIATIONS: Final = 5.0
+
+# Many times the median, but not what nobody would notice.
+SLOW_TIMES: Final = 8
+SLOW_AT_LEAST_NS: Final = 20_000_000
+SLOW_IN_A_ROW: Final = 3
+# So that it has a fifth of the requests that its slowness would leave it.
+REST_TIMES: Final = 4
+LONGEST_REST_NS: Final = 5_000_000_000
 
 
 def note_failure(
@@ -72,6 +84,21 @@ def note_failure(
     if _is_worse(color, endpoint):
         return "error_rate"
     return None
+
+
+def slow_from_ns(median_ns: int) -> int:
+    """Return from when on an answer is far too late, where the median is `median_ns`; ns."""
+    return max(SLOW_AT_LEAST_NS, SLOW_TIMES * median_ns)
+
+
+def note_slow(endpoint: Endpoint, took_ns: int, now_ns: int) -> None:
+    """Note an answer that was far too late: the third in a row lets the endpoint rest."""
+    record = endpoint.record
+    in_between = endpoint.answered - record.slow_at > 1
+    record.slow_in_a_row = 1 if in_between else record.slow_in_a_row + 1
+    record.slow_at = endpoint.answered
+    if record.slow_in_a_row >= SLOW_IN_A_ROW:
+        endpoint.rest(now_ns + min(REST_TIMES * took_ns, LONGEST_REST_NS))
 
 
 def next_term(endpoint: Endpoint, rules: Outlier, now_ns: int) -> tuple[int, int]:

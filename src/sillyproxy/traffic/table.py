@@ -70,6 +70,7 @@ class Table:
                 leaving += [(before.slot, endpoint) for endpoint in (*before.endpoints, *before.leaving)]
                 gone += before.endpoints
                 continue
+            color.slow_from_ns = before.slow_from_ns
             urls = self._upstreams[color.name]
             stay = []
             for endpoint in before.endpoints:
