@@ -62,7 +62,7 @@ def _launch_sillyproxy(setup: Setup) -> Launch:
         "SILLYPROXY_RESPONSE_TIMEOUT": str(RESPONSE_S),
     }
     if setup.is_careful:
-        environment |= {"BLUE_HEALTH": "/healthz", "SILLYPROXY_RETRY": "idempotent"}
+        environment |= {"BLUE_HEALTH": "/healthz", "SILLYPROXY_RETRY": "5xx"}
     _write(setup, "environment", "".join(f"{name}={value}\n" for name, value in environment.items()))
     return Launch([sys.executable, "-m", "sillyproxy", "serve"], environment)
 
