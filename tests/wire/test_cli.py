@@ -15,7 +15,7 @@ import pytest
 from sillyproxy import __version__
 from sillyproxy.__main__ import read_serve
 from sillyproxy.config.settings import SETTINGS
-from tests.wire.running import make_environment, run_command, running
+from tests.wire.running import make_environment, run_command, running, wait_until
 
 
 def test_version() -> None:
@@ -91,23 +91,38 @@ def test_plain_serve_is_read_without_a_library(typed: list[str], meant: object) 
 
 
 @pytest.mark.parametrize("admin", ["127.0.0.1:0", ":0", "[::1]:0", "unix"])
-def test_healthcheck_says_ready(admin: str, tmp_path: Path) -> None:
-    """`healthcheck` exits with 0 when the proxy is ready, whatever address its admin listener has."""
+def test_healthcheck_says_started(admin: str, tmp_path: Path) -> None:
+    """`healthcheck` exits with 0 when the proxy has started, whatever address its admin listener has."""
     address = f"unix:{tmp_path}/admin.sock" if admin == "unix" else admin
-    with running(SILLYPROXY_ADMIN=address) as proxy:
+    with closing(socket.create_server(("127.0.0.1", 0))) as backend:
+        blue = f"http://127.0.0.1:{backend.getsockname()[1]}"
+        with running(SILLYPROXY_ADMIN=address, BLUE=blue) as proxy:
+            proxy.wait_line("controller: started")
+            done = run_command("healthcheck", SILLYPROXY_ADMIN=proxy.admin)
+            assert (done.returncode, done.stdout) == (0, "started\n")
+
+
+def test_healthcheck_says_what_is_awaited() -> None:
+    """`healthcheck` exits with 1 and says which color does not answer, which endpoint, and why."""
+    with running() as proxy:
         proxy.wait_serving()
-        done = run_command("healthcheck", SILLYPROXY_ADMIN=proxy.admin)
-        assert (done.returncode, done.stdout) == (0, "ready\n")
+
+        def ask() -> tuple[int, str]:
+            done = run_command("healthcheck", SILLYPROXY_ADMIN=proxy.admin)
+            return done.returncode, done.stderr
+
+        refused = (1, "sillyproxy: not started: blue: 127.0.0.1:1 refused\n")
+        wait_until(lambda: ask() == refused, "the first try")
 
 
-def test_healthcheck_says_why_it_is_not_ready() -> None:
+def test_healthcheck_says_that_it_drains() -> None:
     """`healthcheck` exits with 1 and gives the reason when the proxy drains."""
     with running(SILLYPROXY_DRAIN_DELAY="30") as proxy:
         proxy.wait_serving()
         proxy.send(signal.SIGTERM)
         proxy.wait_line("not ready: draining")
         done = run_command("healthcheck", SILLYPROXY_ADMIN=proxy.admin)
-        assert (done.returncode, done.stderr) == (1, "sillyproxy: not ready: draining\n")
+        assert (done.returncode, done.stderr) == (1, "sillyproxy: draining\n")
 
 
 def test_healthcheck_without_a_proxy() -> None:

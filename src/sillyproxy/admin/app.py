@@ -28,7 +28,7 @@ def build_app(board: Board) -> Starlette:
 
     async def startupz(_: Request) -> Response:
         if unstarted := board.unstarted():
-            return PlainTextResponse(f"not started: {unstarted}\n", 503, headers=_FRESH)
+            return PlainTextResponse(f"{unstarted}\n", 503, headers=_FRESH)
         return PlainTextResponse("started\n", headers=_FRESH)
 
     async def metrics(request: Request) -> Response:

@@ -116,7 +116,10 @@ class Board:
 
     def unstarted(self) -> str:
         """Return why the proxy is not to be called started; empty if it is."""
-        return "draining" if self.draining else self.awaited()
+        if self.draining:
+            return "draining"
+        awaited = self.awaited()
+        return f"not started: {awaited}" if awaited else ""
 
     def unready(self) -> str:
         """Return why no traffic should be sent here; empty if it should."""
