@@ -11,13 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from sillyproxy.config.parse import ConfigError, load
-from sillyproxy.config.schema import AccessLog
+from sillyproxy.config import ConfigError
 from sillyproxy.setup import ControllerSetup, WorkerSetup
-from sillyproxy.supervisor import Supervisor
+from sillyproxy.supervisor.source import Source
+from sillyproxy.supervisor.supervisor import Supervisor, log_warnings
 from sillyproxy.tools import logs
-from sillyproxy.tools.cpus import available_cpus
-from sillyproxy.tools.listen import CannotListen
+from sillyproxy.tools.listen import CannotListen, inherit
 
 
 def serve(
@@ -36,20 +35,21 @@ def serve(
 
         run_worker = worker.run
 
+    source = Source(os.environ, colors, listen)
     try:
-        config, warnings = load(os.environ, colors=colors, listen=listen, cpus=available_cpus())
+        config, warnings = source.load()
     except ConfigError as error:
         from sillyproxy.config.report import problems_text
 
         print(problems_text(error.problems), file=sys.stderr)
         return 2
     logs.setup(log_format=config.log_format, level=config.log_level)
-    for warning in warnings:
-        logs.warning("configuration", setting=warning.setting, reason=warning.reason, source=warning.source)
+    log_warnings(warnings)
     try:
-        _check_access_log(config.access_log)
-        return Supervisor(config, run_worker, _run_controller).run()
-    except (CannotListen, CannotLog) as error:
+        logs.check_writable(config.access_log.target)
+        inherited = inherit(os.environ)
+        return Supervisor(config, source, inherited, run_worker, _run_controller).run()
+    except (CannotListen, logs.CannotLog) as error:
         return fail(str(error))
     except OSError as error:  # no memory for the counts, no descriptors
         return fail(f"cannot start: {error}")
@@ -60,22 +60,6 @@ def fail(reason: str) -> int:
     with suppress(OSError):
         print(f"sillyproxy: {reason}", file=sys.stderr)
     return 1
-
-
-class CannotLog(Exception):
-    """The access log cannot be written. The message is for the operator, whole."""
-
-
-def _check_access_log(access_log: AccessLog) -> None:
-    """Find out before the workers do, who could only die of it."""
-    if access_log.target in ("stdout", "stderr", "off"):
-        return
-    try:
-        with open(access_log.target, "ab"):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CannotLog(f"cannot write the access log {access_log.target}: {reason}") from None
 
 
 def _run_controller(setup: ControllerSetup) -> int:

@@ -18,8 +18,7 @@ class WorkerSetup:
     unix socket is shared). They stay open in the supervisor, so that a worker's death
     leaves the connections in its accept queue to its successor. `block` is its part of
     the shared counts, `memory` all of them. `lifeline` reads end-of-file when the supervisor is gone.
-    `control` brings what the supervisor says later (Serve). `inherited` are the inodes of sockets that
-    somebody else keeps open (systemd): they outlive us, and who waits on them waits for our successor.
+    `control` brings what the supervisor says later: Serve, with the sockets to accept on from then.
     """
 
     index: int
@@ -30,7 +29,6 @@ class WorkerSetup:
     lifeline: int
     memory: memoryview | None = None
     control: Channel | None = None
-    inherited: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)

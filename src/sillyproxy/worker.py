@@ -21,9 +21,11 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Iterable
+from threading import TIMEOUT_MAX, Thread
 from typing import Final
 
-from sillyproxy.config.schema import Config
+from sillyproxy.config.schema import AccessLog, Config
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.metrics.slab import Counts, block_of
 from sillyproxy.proxy.downstream import IDLE
@@ -41,6 +43,7 @@ from sillyproxy.tools.channel import (
     Endpoints,
     EndpointState,
     Hello,
+    Serve,
 )
 from sillyproxy.traffic.endpoint import Endpoint
 
@@ -72,16 +75,22 @@ class _Worker:
         self._config = config
         self._phase = SERVING
         self._until_ns = 0
-        self._recorder = _open_recorder(config)
+        self._is_open = False
+        recorder, self._log_file = _open_recorder(config.access_log)
         counts = Counts(setup.block, len(config.slots) + 1)
-        self._edge = edge = Edge(config, counts, self._recorder, _log, self._report, self._report_ejection)
+        self._edge = edge = Edge(config, counts, recorder, _log, self._report, self._report_ejection)
         edge.generations.on_applied = self._say_applied
-        self._listeners: list[Listener] = []
+        # What to accept on, by inode: a socket that is sent to us again is the same one.
+        self._sockets = _by_inode(setup.listeners)
+        self._listeners: dict[int, Listener] = {}
+        self._most_workers = config.workers
         self._silent_until_ns = edge.loop.now_ns + _WAIT_ENDPOINTS_NS
         edge.loop.ticking = True
         self._channel = setup.channel
         edge.loop.add(self._channel.fileno(), self._on_channel, LEVEL_IN)
         edge.loop.add(setup.lifeline, self._on_lifeline, LEVEL_IN)
+        if setup.control is not None:
+            edge.loop.add(setup.control.fileno(), self._on_control, LEVEL_IN)
         self._signals, wakeup = socket.socketpair()
         self._signals.setblocking(False)
         wakeup.setblocking(False)
@@ -103,8 +112,8 @@ class _Worker:
         edge.settle()
         edge.loop.run()
         edge.settle()
-        if self._recorder.writer:
-            self._recorder.writer.close(_LOG_CLOSE_S)
+        if edge.recorder.writer:
+            edge.recorder.writer.close(_LOG_CLOSE_S)
         return 0
 
     # What the controller says.
@@ -117,18 +126,27 @@ class _Worker:
 
     def _open(self) -> None:
         """Begin to accept. Who came before we knew any endpoint has waited in the queue, not got a 503."""
-        if not self._listeners and self._phase == SERVING:
-            limit = _connection_limit(self._config)
-            self._listeners = [
-                Listener(self._edge, sock, limit, self._count_others) for sock in self._setup.listeners
-            ]
+        if not self._is_open and self._phase == SERVING:
+            self._is_open = True
+            self._accept_on(self._sockets)
+
+    def _accept_on(self, sockets: dict[int, socket.socket]) -> None:
+        """Accept on these from now on; who waits on one of the others is accepted first."""
+        limit = _connection_limit(self._config)
+        for inode in self._listeners.keys() - sockets.keys():
+            self._listeners.pop(inode).close()
+        for inode, sock in sockets.items():
+            if inode in self._listeners:
+                self._listeners[inode].max_connections = limit
+            else:
+                self._listeners[inode] = Listener(self._edge, sock, limit, self._count_others)
 
     def _count_others(self) -> int:
         """Return how many clients the other workers serve, 20 ms ago at most; 0 if no limit was set."""
         memory = self._setup.memory
         if memory is None or self._config.limits.connections is None:
             return 0
-        others = (index for index in range(self._config.workers) if index != self._setup.index)
+        others = (index for index in range(self._most_workers) if index != self._setup.index)
         return sum(block_of(memory, index)[_CONNECTIONS_OPEN] for index in others)
 
     def _report(self, color: str, endpoint: Endpoint, up: bool, reason: str) -> None:
@@ -142,10 +160,60 @@ class _Worker:
     def _say_applied(self, generation: int) -> None:
         self._channel.send(Applied(self._setup.index, generation))
 
+    # What the supervisor says.
+
+    def _on_control(self, _events: int) -> None:
+        assert self._setup.control is not None
+        for message, sockets in self._setup.control.receive_with_sockets():
+            if isinstance(message, Serve) and self._phase == SERVING:
+                self._serve(message.config, _by_inode(sockets))
+
+    def _serve(self, config: Config, sockets: dict[int, socket.socket]) -> None:
+        """Serve by another configuration, or on other sockets. What stays is not touched."""
+        before, self._config = self._config, config
+        self._most_workers = max(self._most_workers, config.workers)
+        if config != before:
+            logs.setup(
+                log_format=config.log_format,
+                level=config.log_level,
+                process=f"sillyproxy worker {self._setup.index}",
+            )
+            if config.access_log != before.access_log:
+                self._change_access_log(config.access_log)
+            self._edge.apply(config)
+        for inode in sockets.keys() & self._sockets.keys():
+            sockets.pop(inode).close()  # one copy is enough
+            sockets[inode] = self._sockets[inode]
+        for inode in self._sockets.keys() - sockets.keys():
+            if not self._is_open:
+                self._sockets[inode].close()
+        self._sockets = sockets
+        if self._is_open:
+            self._accept_on(sockets)
+
+    def _change_access_log(self, access_log: AccessLog) -> None:
+        edge = self._edge
+        try:
+            recorder, log_file = _open_recorder(access_log)
+        except OSError as error:
+            logs.error("cannot open the access log, keeping the old one", reason=error.strerror)
+            return
+        before, file_before = edge.recorder, self._log_file
+        before.flush()
+        if recorder.writer:
+            recorder.writer.dropped = before.dropped
+        edge.recorder, self._log_file = recorder, log_file
+        edge.logs = recorder.writer is not None
+        if before.writer:
+            # Its lines may have to wait for a slow reader; nobody waits with them.
+            Thread(target=_close_log, args=(before.writer, file_before), daemon=True).start()
+
     # The end.
 
     def _on_lifeline(self, _events: int) -> None:
         self._edge.loop.remove(self._setup.lifeline)
+        if self._setup.control is not None:
+            self._edge.loop.remove(self._setup.control.fileno())
         logs.error("the supervisor is gone, draining")
         self._leave(self._config.timeouts.drain_delay_s)
 
@@ -176,7 +244,7 @@ class _Worker:
         """Nobody new: see those out who are here."""
         edge = self._edge
         self._phase = DRAINING
-        for listener in self._listeners:
+        for listener in self._listeners.values():
             listener.close()
         self._until_ns = edge.loop.now_ns + int(self._config.timeouts.drain_timeout_s * SECOND_NS)
         edge.loop.ticking = True
@@ -201,7 +269,7 @@ class _Worker:
             edge.loop.stopped = True
 
     def _on_tick(self) -> None:
-        if not self._listeners and self._phase == SERVING:
+        if not self._is_open and self._phase == SERVING:
             self._edge.loop.ticking = True
             if self._edge.loop.now_ns >= self._silent_until_ns:
                 logs.warning("the controller is silent, serving without it")
@@ -220,16 +288,25 @@ def _log(level: str, message: str, **fields: str | int | float | bool | None) ->
     getattr(logs, level)(message, **fields)
 
 
-def _open_recorder(config: Config) -> Recorder:
-    target = config.access_log.target
-    writer = None
-    if target == "stdout":
-        writer = LineWriter(1)
-    elif target == "stderr":
-        writer = LineWriter(2)
-    elif target != "off":
-        writer = LineWriter(os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644))
-    return Recorder(writer, config.access_log.format == "json", [])
+def _open_recorder(access_log: AccessLog) -> tuple[Recorder, int | None]:
+    """Return what writes the access log, and the descriptor of its file if it has one. Raise OSError."""
+    target, is_json = access_log.target, access_log.format == "json"
+    if target == "off":
+        return Recorder(None, is_json, []), None
+    if target in ("stdout", "stderr"):
+        return Recorder(LineWriter(1 if target == "stdout" else 2), is_json, []), None
+    log_file = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    return Recorder(LineWriter(log_file), is_json, []), log_file
+
+
+def _close_log(writer: LineWriter, log_file: int | None) -> None:
+    writer.close(TIMEOUT_MAX)
+    if log_file is not None:
+        os.close(log_file)
+
+
+def _by_inode(sockets: Iterable[socket.socket]) -> dict[int, socket.socket]:
+    return {os.fstat(sock.fileno()).st_ino: sock for sock in sockets}
 
 
 def _connection_limit(config: Config) -> int:

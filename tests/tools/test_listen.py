@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from sillyproxy.config.schema import Listener
-from sillyproxy.tools.listen import CannotListen, bind
+from sillyproxy.tools.listen import CannotListen, bind, listen
 
 
 def test_each_worker_has_a_queue_of_its_own() -> None:
     """Connections to one address are spread over the sockets of all workers."""
     bound = bind(Listener("127.0.0.1", 0), 2)
+    listen(bound.listener, bound.sockets)
     counts = [0, 0]
     clients = [socket.create_connection(("127.0.0.1", bound.listener.port)) for _ in range(64)]
     for index, sock in enumerate(bound.sockets):

@@ -21,7 +21,7 @@ from sillyproxy.metrics.layout import ROW_HEAD, Row, Worker, bucket_of
 from sillyproxy.metrics.slab import Counts
 from sillyproxy.serve import serve
 from sillyproxy.setup import WorkerSetup
-from sillyproxy.tools.channel import Endpoints, EndpointState, Hello
+from sillyproxy.tools.channel import Applied, Channel, Endpoints, EndpointState, Hello, Serve
 
 
 def descriptors() -> list[str]:
@@ -44,17 +44,31 @@ class StandIn:
         signal.signal(signal.SIGINT, lambda *_: self.drain(0.0))
         self.setup.channel.send(Hello(self.setup.index, os.getpid(), self.setup.config.generation))
         while not self.end or time.monotonic() < self.end:
-            waited: list[Any] = [*self.setup.listeners, self.setup.channel, self.setup.lifeline]
+            wires = [self.setup.channel, self.setup.control, self.setup.lifeline]
+            waited: list[Any] = [*self.setup.listeners, *wires]
             for one in select.select(waited, [], [], 0.02)[0]:
                 if one is self.setup.channel:
                     for message in self.setup.channel.receive():
                         if isinstance(message, Endpoints):
                             self.endpoints = message
+                elif one is self.setup.control:
+                    self.serve(self.setup.control)
                 elif one is self.setup.lifeline:
                     return 0
                 else:
                     self.accept(one)
         return 0
+
+    def serve(self, control: Channel) -> None:
+        for message, sockets in control.receive_with_sockets():
+            assert isinstance(message, Serve)
+            for listener in self.setup.listeners:
+                listener.close()
+            self.setup.config = message.config
+            self.setup.listeners = list(sockets)
+            self.counts.worker[Worker.GENERATION] = message.config.generation
+            self.counts.publish()
+            self.setup.channel.send(Applied(self.setup.index, message.config.generation))
 
     def drain(self, delay_s: float) -> None:
         if os.environ.get("STANDIN") != "stuck" and not self.end:

@@ -192,11 +192,11 @@ def test_processes_end_with_the_supervisor(name: str) -> None:
 
 
 def test_workers_hold_no_sockets_of_others() -> None:
-    """A worker has its own listener, channel and lifeline: nobody keeps an address open for another."""
+    """A worker has its own listener, wires and lifeline: nobody keeps an address open for another."""
     with running() as proxy:
         proxy.wait_serving()
         sockets = [one for one in proxy.get("/descriptors").split() if one.startswith("socket:")]
-        assert len(set(sockets)) == 3  # listener, channel, and the connection that asks
+        assert len(set(sockets)) == 4  # listener, two wires, and the connection that asks
 
 
 def test_workers_carry_no_libraries() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,9 @@ from sillyproxy.proxy.loop import LEVEL_IN
 
 _BATCH: Final = 64
 _CONNECTIONS: Final = int(Worker.CONNECTIONS)
+_SHED: Final = int(Worker.SHED)
+# A socket may be shared by several workers; who comes wakes one of them, not all (epoll_ctl(2)).
+_EVENTS: Final = LEVEL_IN | select.EPOLLEXCLUSIVE
 _OUT_OF_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -26,7 +30,8 @@ class Listener:
     """
     One listening socket of a worker.
 
-    No more than `max_connections` are served, those that `count_others` tells of among them.
+    No more than `max_connections` are served, those that `count_others` tells of among them, and
+    nobody new while the edge is shedding.
     """
 
     def __init__(
@@ -35,7 +40,7 @@ class Listener:
         self._edge = edge
         self._sock = sock
         self._fd = sock.fileno()
-        self._max = max_connections
+        self.max_connections = max_connections
         self._count_others = count_others
         self._unix = sock.family == socket.AF_UNIX
         # Given up for a moment when descriptors run out, so that a client is told and not left hanging.
@@ -43,7 +48,7 @@ class Listener:
         self._open = True
         self._burst = 1
         sock.setblocking(False)
-        edge.loop.add(self._fd, self.on_event, LEVEL_IN)
+        edge.loop.add(self._fd, self.on_event, _EVENTS)
 
     def on_event(self, _events: int) -> None:
         """
@@ -72,7 +77,8 @@ class Listener:
             edge.worker_counts[_CONNECTIONS] += 1
             edge.loop.ticking = True
             sock.setblocking(False)
-            if len(edge.connections) + self._count_others() >= self._max:
+            if edge.shedding or len(edge.connections) + self._count_others() >= self.max_connections:
+                edge.worker_counts[_SHED] += edge.shedding
                 self._refuse(sock)
                 continue
             Downstream(edge, sock, UNKNOWN if self._unix else _plain_ip(address[0]))
@@ -125,9 +131,11 @@ class Listener:
         while not self.accept(_BATCH):
             pass
         self._edge.loop.remove(self._fd)
-        # If the supervisor has closed its copy the address is closed now; if it has not, only this
-        # worker ends, and who comes now waits for its successor.
+        # The socket is closed with its last copy. If the supervisor, another worker or whoever we
+        # inherited it from has one, who comes now is accepted there, or waits for a successor.
         self._sock.close()
+        if self._spare is not None:
+            os.close(self._spare)
 
 
 def _plain_ip(ip: str) -> str:

@@ -27,6 +27,22 @@ MAX_LINE_BYTES: Final = select.PIPE_BUF
 Value = str | int | float | bool | None
 
 
+class CannotLog(Exception):
+    """The access log cannot be written. The message is for the operator, whole."""
+
+
+def check_writable(target: str) -> None:
+    """Find out whether an access log can be written, before the workers do. Raise CannotLog."""
+    if target in ("stdout", "stderr", "off"):
+        return
+    try:
+        with open(target, "ab"):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CannotLog(f"cannot write the access log {target}: {reason}") from None
+
+
 class _Log:
     """Where the lines of this process go. One a process; `setup` changes it."""
 

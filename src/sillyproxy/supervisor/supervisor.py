@@ -1,0 +1,446 @@
+"""
+The parent of every process: binds, forks, restarts, reloads, stops.
+
+It takes no connection and reads no request, so that nothing that a client sends can
+bring it down. It holds what must outlive the others: the configuration in force, the
+listening sockets (what waits in the queue of a worker that died is served by its successor),
+the channels, the shared counts, and the write end of the lifeline, whose end of file tells
+everybody that the supervisor is gone.
+
+Signals are blocked and taken one by one with `sigtimedwait`: there is no handler that
+could run between two lines of anything, and the same works for process 1 of a container.
+The others are put in process groups of their own, so that a terminal's Ctrl-C reaches
+the supervisor alone, who tells them in the right order:
+
+    RUNNING   SIGTERM, SIGINT: the controller turns /readyz to 503, the workers drain   → DRAINING
+    DRAINING  the workers are gone, or are killed: they had their time                  → CLOSING
+    CLOSING   the controller is gone, or is killed                                      → exit
+    DRAINING, CLOSING   a second SIGTERM or SIGINT: everybody is killed                 → exit
+
+RUNNING, SIGHUP or files that changed: the configuration is read again. What is wrong with it
+is found before anything is given up; then it is adopted, and everybody told.
+
+Imports stay few: what is in memory here is in memory in every worker.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from sillyproxy.config import ConfigError, Problem
+from sillyproxy.config.schema import Config, Listener
+from sillyproxy.metrics import slab
+from sillyproxy.metrics.layout import MAX_WORKERS
+from sillyproxy.metrics.layout import Worker as Count
+from sillyproxy.setup import ControllerSetup, WorkerSetup
+from sillyproxy.supervisor.addresses import Addresses, Plan
+from sillyproxy.supervisor.processes import Process, reap, start
+from sillyproxy.supervisor.source import LOOK_EVERY_S, Source
+from sillyproxy.tools import logs
+from sillyproxy.tools.channel import Channel, Refused, Serve, make_pair
+from sillyproxy.tools.listen import Bound, CannotListen
+from sillyproxy.tools.notify import notify, notify_reloading
+
+RUNNING: Final = "running"
+DRAINING: Final = "draining"
+CLOSING: Final = "closing"
+
+# A worker ends by itself when its drain timeout is over; one that does not is stuck. Short,
+# because Docker kills everybody 10 s after SIGTERM, and 1 + 8 s are gone by then.
+STUCK_AFTER_S: Final = 0.5
+CLOSE_TIMEOUT_S: Final = 1.0
+
+# `timeout`, `tini -g` and service managers signal the process and then its group, so that one
+# wish comes twice; what comes later is a second one.
+SAME_WISH_S: Final = 0.1
+
+# Until a process that does not read its wire is told again.
+RETELL_S: Final = 0.2
+
+# What a controller leaves to its successor.
+LASTING_BYTES: Final = 16 * 8
+
+STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+WAITED: Final = (*STOPS, signal.SIGHUP, signal.SIGCHLD)
+
+
+class Supervisor:
+    """
+    Serves what `source` asks for until told to stop.
+
+    `config` is what it asked for at first; `inherited` are addresses that were bound for us;
+    `run_worker` and `run_controller` are the others' mains.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        inherited: tuple[Bound, ...],
+        run_worker: Callable[[WorkerSetup], int],
+        run_controller: Callable[[ControllerSetup], int],
+    ) -> None:
+        self._asked = config
+        self._config = config
+        self._source = source
+        self._refused: tuple[str, ...] = ()
+        self._addresses = Addresses(inherited)
+        self._run_worker = run_worker
+        self._run_controller = run_controller
+        self._phase = RUNNING
+        self._deadline = 0.0
+        self._stopped = 0.0
+        self._killed = 0
+        self._next_look = 0.0
+        self._memory = memoryview(mmap.mmap(-1, MAX_WORKERS * slab.BLOCK_BYTES))
+        self._lasting = memoryview(mmap.mmap(-1, LASTING_BYTES)).cast("q")
+        self._lifeline, self._lifeline_hold = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._started_at = time.time()
+        self._to_workers: list[Channel] = []
+        self._to_controller: list[Channel] = []
+        self._controller = Process("controller", self._be_controller)
+        self._workers: list[Process] = []
+
+    def run(self) -> int:
+        """Bind, fork, and look after everybody until the end. Return the exit status. Raise CannotListen."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, the kernel would reap for us
+        signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
+        try:
+            self._make_room(self._asked.workers)
+            self._adopt(self._asked, self._addresses.plan(self._asked))
+            gc.collect()
+            gc.freeze()  # a collection would write to pages that are shared with the workers
+            self._advance()
+            notify(READY=1)
+            while any(process.pid for process in self._processes()) or self._phase == RUNNING:
+                self._wait()
+            return 1 if self._killed else 0
+        finally:
+            self._addresses.unlink_all()
+
+    def _processes(self) -> list[Process]:
+        return [self._controller, *self._workers]
+
+    # One turn: a signal, a death, or a moment that was waited for.
+
+    def _wait(self) -> None:
+        moments = list(self._moments())
+        if moments:
+            taken = signal.sigtimedwait(WAITED, max(0.0, min(moments) - time.monotonic()))
+        else:
+            taken = signal.sigwaitinfo(WAITED)
+        if taken is not None and taken.si_signo in STOPS:
+            self._stop(signal.Signals(taken.si_signo))
+        elif taken is not None and taken.si_signo == signal.SIGHUP:
+            self._reload("SIGHUP")
+        for process, code in reap(self._processes()):
+            self._bury(process, code)
+        self._look()
+        self._advance()
+
+    def _moments(self) -> list[float]:
+        """Return when there is something to do, if no signal comes before."""
+        if self._phase != RUNNING:
+            return [self._deadline]
+        moments = [process.deadline for process in self._processes() if process.leaving]
+        moments += [process.due for process in self._processes() if process.wanted and not process.pid]
+        if any(process.untold for process in self._processes()):
+            moments.append(time.monotonic() + RETELL_S)
+        if self._source.is_watched:
+            moments.append(self._next_look)
+        return moments
+
+    def _advance(self) -> None:
+        """Start what is due to start, kill what is overdue, or take the next step of the stop."""
+        now = time.monotonic()
+        if self._phase == RUNNING:
+            for process in self._processes():
+                if process.leaving and now >= process.deadline:
+                    self._kill(process)
+                    process.deadline = now + CLOSE_TIMEOUT_S
+                if process.is_due(now):
+                    start(process, self._prepare)
+                    if process is self._controller and self._refused:
+                        process.untold.add(Refused)
+                self._tell(process)
+            return
+        if self._phase == DRAINING and not any(worker.pid for worker in self._workers):
+            self._phase = CLOSING
+            self._deadline = now + CLOSE_TIMEOUT_S
+            self._controller.tell(signal.SIGTERM)
+        if now >= self._deadline:
+            for process in self._processes() if self._phase == CLOSING else self._workers:
+                self._kill(process)
+            self._deadline = now + CLOSE_TIMEOUT_S
+
+    def _kill(self, process: Process) -> None:
+        if process.pid:
+            logs.error(f"{process.name} did not end in time, killing it", pid=process.pid)
+            self._killed += self._phase != RUNNING
+            process.tell(signal.SIGKILL)
+
+    # Reload.
+
+    def _look(self) -> None:
+        """See whether the files have changed."""
+        now = time.monotonic()
+        if self._phase == RUNNING and self._source.is_watched and now >= self._next_look:
+            self._next_look = now + LOOK_EVERY_S
+            if self._source.has_changed():
+                self._reload("files")
+
+    def _reload(self, why: str) -> None:
+        """Read the configuration again and adopt it, or refuse it whole."""
+        if self._phase != RUNNING:
+            return
+        notify_reloading()
+        try:
+            asked, warnings = self._source.load(self._config)
+            log_warnings(warnings)
+            if _is_same(asked, self._asked):
+                self._withdraw_refusal()
+                logs.info("configuration unchanged", by=why, generation=self._config.generation)
+            else:
+                self._make_room(asked.workers)
+                plan = self._addresses.plan(asked)
+                try:
+                    logs.check_writable(asked.access_log.target)
+                except logs.CannotLog:
+                    plan.close()
+                    raise
+                self._adopt(asked, plan)
+                logs.info("configuration adopted", by=why, generation=asked.generation)
+        except ConfigError as error:
+            self._refuse(why, tuple(map(str, error.problems)))
+        except (CannotListen, logs.CannotLog) as error:
+            self._refuse(why, (str(error),))
+        except OSError as error:  # no descriptors for more workers
+            self._refuse(why, (f"cannot serve by it: {error}",))
+        notify(READY=1)
+
+    def _refuse(self, why: str, problems: tuple[str, ...]) -> None:
+        for problem in problems:
+            logs.error("configuration refused, the old one goes on", by=why, problem=problem)
+        self._refused = problems
+        self._controller.untold.add(Refused)
+
+    def _withdraw_refusal(self) -> None:
+        """What is asked for is in force again: tell the controller, who would show the refusal else."""
+        if self._refused:
+            self._refused = ()
+            self._controller.untold.discard(Refused)
+            self._controller.untold.add(Serve)
+
+    def _adopt(self, asked: Config, plan: Plan) -> None:
+        """Serve by another configuration from now on. Raise CannotListen, and all is as before."""
+        left = self._addresses.adopt(plan)
+        admin_before = self._config.admin
+        # Port 0 has become a port; from here on everybody knows it.
+        self._asked = asked
+        self._config = config = replace(
+            asked,
+            listeners=tuple(bound.listener for bound in plan.bound),
+            admin=plan.admin.listener if plan.admin else None,
+        )
+        self._refused = ()
+        logs.setup(log_format=config.log_format, level=config.log_level)
+        for bound in plan.new:
+            what = "admin" if bound is plan.admin else "listening"
+            logs.info(f"{what} on {bound.listener}", pid=os.getpid())
+        for listener in self._addresses.unused():
+            logs.warning(
+                "an inherited address is not in SILLYPROXY_LISTEN, nobody serves it", address=str(listener)
+            )
+        for bound in left:
+            logs.info(f"no more listening on {bound.listener}")
+            bound.unlink()
+            bound.close()  # a worker's own copy is now the last: when it closes it, the address is closed
+        for worker in self._workers:
+            worker.wanted = worker.index is not None and worker.index < config.workers
+        if config.admin != admin_before:
+            self._controller.leave(time.monotonic() + CLOSE_TIMEOUT_S)
+        self._controller.untold.discard(Refused)
+        self._tell_all()
+        for worker in self._workers:
+            if not worker.wanted:
+                worker.leave(self._drain_deadline(config.timeouts.drain_delay_s))
+
+    def _make_room(self, workers: int) -> None:
+        """Have a place in the table, and a channel, for so many workers. Raise OSError."""
+        for index in range(len(self._workers), workers):
+            left, right = make_pair()
+            self._to_workers.append(Channel(left))
+            self._to_controller.append(Channel(right))
+            main: Callable[[Channel], int] = partial(self._be_worker, index)
+            self._workers.append(Process(f"worker {index}", main, index, wanted=False))
+
+    # What the others are told.
+
+    def _tell_all(self) -> None:
+        """Tell everybody who stays what is in force."""
+        for process in self._processes():
+            if process.pid and process.wanted and not process.leaving:
+                process.untold.add(Serve)
+                self._tell(process)
+
+    def _tell(self, process: Process) -> None:
+        """Tell a process what it has not been told yet, as far as it takes it."""
+        if process.control is None or process.leaving:
+            return
+        if Serve in process.untold:
+            if process is self._controller:
+                told = process.control.send(Serve(self._config), [one.sock for one in self._to_workers])
+            else:
+                pairs = self._sockets_of(process)
+                listeners = tuple(listener for listener, _ in pairs)
+                told = process.control.send(Serve(self._config, listeners), [sock for _, sock in pairs])
+            if not told:
+                return
+            process.untold.discard(Serve)
+        if Refused in process.untold and process.control.send(Refused(self._refused)):
+            process.untold.discard(Refused)
+
+    def _places(self) -> list[Process]:
+        """Return the workers among which the sockets are shared out: who leaves has none any more."""
+        return [worker for worker in self._workers if worker.wanted and not worker.leaving]
+
+    def _sockets_of(self, worker: Process) -> list[tuple[Listener, socket.socket]]:
+        places = self._places()
+        return self._addresses.sockets_of(places.index(worker), len(places))
+
+    # Stop.
+
+    def _stop(self, by: signal.Signals) -> None:
+        if self._phase != RUNNING:
+            if time.monotonic() - self._stopped < SAME_WISH_S:
+                return
+            logs.warning(f"{by.name} again, stopping at once")
+            for process in self._processes():
+                process.tell(signal.SIGKILL)
+            self._phase = CLOSING
+            self._deadline = time.monotonic() + CLOSE_TIMEOUT_S
+            return
+        timeouts = self._config.timeouts
+        delay_s = timeouts.drain_delay_s if by == signal.SIGTERM else 0.0
+        logs.info("stopping", signal=by.name, drain_delay_s=delay_s, drain_timeout_s=timeouts.drain_timeout_s)
+        notify(STOPPING=1)
+        self._phase = DRAINING
+        self._stopped = time.monotonic()
+        self._deadline = self._drain_deadline(delay_s)
+        self._controller.tell(signal.SIGUSR1)
+        for worker in self._workers:
+            worker.tell(by)
+        # From here a worker's own copy is the last: when it closes it, the address is closed.
+        self._addresses.close_all()
+
+    def _drain_deadline(self, delay_s: float) -> float:
+        return time.monotonic() + delay_s + self._config.timeouts.drain_timeout_s + STUCK_AFTER_S
+
+    # Deaths.
+
+    def _bury(self, process: Process, code: int) -> None:
+        pid = process.pid
+        reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        expected = process.leaving
+        process.bury(time.monotonic())
+        lost = 0
+        if process.index is not None:
+            block = slab.block_of(self._memory, process.index)
+            lost = slab.bury(block)
+            block[Count.PID] = 0
+            block[Count.RESTARTS] += self._phase == RUNNING and not expected
+            block.release()
+        if self._phase != RUNNING or expected:
+            tell = logs.debug if code == 0 else logs.warning
+            tell(f"{process.name} ended", pid=pid, reason=reason, lost=lost)
+            if expected and process.wanted:
+                self._tell_all()  # its sockets are its own again
+            return
+        logs.error(
+            f"{process.name} died, starting another",
+            pid=pid,
+            reason=reason,
+            lost=lost,
+            in_s=process.backoff_s(),
+        )
+
+    # What a fork does.
+
+    def _prepare(self, process: Process) -> None:
+        """Let go of what is the supervisor's, and of what belongs to others."""
+        os.setpgid(0, 0)
+        for what in (*WAITED, signal.SIGUSR1):
+            signal.signal(what, signal.SIG_DFL)
+        # In a group of its own it is in the background of its terminal; it logs there all the same.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        os.close(self._lifeline_hold)
+        for other in self._processes():
+            if other.control is not None:
+                other.control.close()
+        logs.setup(
+            log_format=self._config.log_format,
+            level=self._config.log_level,
+            process=f"sillyproxy {process.name}",
+        )
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITED)
+
+    def _be_worker(self, index: int, control: Channel) -> int:
+        mine = [sock for _, sock in self._sockets_of(self._workers[index])]
+        self._addresses.close_all(but=mine)
+        for other, channel in enumerate(self._to_controller):
+            self._to_workers[other].close()
+            if other != index:
+                channel.close()
+        block = slab.block_of(self._memory, index)
+        block[Count.PID] = os.getpid()
+        return self._run_worker(
+            WorkerSetup(
+                index,
+                self._config,
+                mine,
+                self._to_controller[index],
+                block,
+                self._lifeline,
+                self._memory,
+                control,
+            )
+        )
+
+    def _be_controller(self, control: Channel) -> int:
+        addresses = self._addresses
+        admin = addresses.admin.sockets[0] if addresses.admin else None
+        addresses.close_all(but=[admin] if admin else [])
+        for channel in self._to_controller:
+            channel.close()
+        return self._run_controller(
+            ControllerSetup(
+                self._config,
+                admin,
+                self._to_workers,
+                self._memory,
+                self._lifeline,
+                control,
+                self._lasting,
+                started_at=self._started_at,
+            )
+        )
+
+
+def _is_same(one: Config, other: Config) -> bool:
+    """Tell whether two configurations ask for the same, wherever it is written."""
+    return replace(one, generation=0, origins={}) == replace(other, generation=0, origins={})
+
+
+def log_warnings(warnings: tuple[Problem, ...]) -> None:
+    """Say what is odd about a configuration that can be lived with."""
+    for warning in warnings:
+        logs.warning("configuration", setting=warning.setting, reason=warning.reason, source=warning.source)
