@@ -21,8 +21,10 @@ from sillyproxy.http1.grammar import ORIGIN_LINE
 from sillyproxy.http1.head import check_partial_head, read_request_line
 from sillyproxy.http1.reply import build_reply
 from sillyproxy.metrics.layout import Worker
-from sillyproxy.proxy.edge import LINGER_NS, Edge
+from sillyproxy.proxy.edge import Edge
 from sillyproxy.proxy.exchange import Exchange
+from sillyproxy.proxy.failure import evict, expire
+from sillyproxy.proxy.limits import LINGER_NS
 from sillyproxy.proxy.loop import GONE, IN, OUT, READ, READ_WRITE, RESET
 
 if TYPE_CHECKING:
@@ -318,7 +320,7 @@ class Downstream:
     def expire(self) -> None:
         """The deadline of whatever the connection was doing has passed."""
         if self.phase == BUSY:
-            self.exchange.expire()
+            expire(self.exchange)
         elif self.phase == HEAD:
             self.edge.worker_counts[Worker.HEAD_TIMEOUTS] += 1
             self._refuse(errors.HEAD_TIMEOUT, b"")
@@ -334,7 +336,7 @@ class Downstream:
     def evict(self) -> None:
         """The drain timeout is over: close, whatever is under way."""
         if self.phase == BUSY:
-            self.exchange.evict()
+            evict(self.exchange)
         else:
             self.close()
 

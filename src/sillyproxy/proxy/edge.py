@@ -20,6 +20,8 @@ from sillyproxy.metrics.layout import Row, Worker
 from sillyproxy.metrics.slab import Counts
 from sillyproxy.proxy.budget import RetryBudget
 from sillyproxy.proxy.generations import Generations
+from sillyproxy.proxy.limits import RELAY_BYTES
+from sillyproxy.proxy.limits import SECOND_NS as SECOND_NS
 from sillyproxy.proxy.loop import Loop
 from sillyproxy.proxy.passive import PassiveHealth, Term
 from sillyproxy.proxy.record import Recorder
@@ -35,17 +37,6 @@ if TYPE_CHECKING:
     from sillyproxy.proxy.exchange import Exchange
     from sillyproxy.proxy.upstream import Upstream
 
-SECOND_NS: Final = 1_000_000_000
-
-# One read of a body. Larger reads save calls, smaller ones stay in the processor's cache;
-# measured best for 1 MiB bodies. It bounds what waits for a slow reader, per direction.
-RELAY_BYTES: Final = 256 * 1024
-
-# A bit of every round goes to each connection, not all of it to one with a fast peer.
-RELAY_ROUNDS: Final = 8
-
-# What a tunnel (WebSocket) may be silent: its ends have pings of their own.
-TUNNEL_IDLE_NS: Final = 3600 * SECOND_NS
 # Clients whose forwarding fields are kept ready.
 _MAX_PEERS: Final = 4096
 
@@ -54,12 +45,6 @@ UNKNOWN: Final = "unknown"
 
 # How often the log hears of what happens to every request.
 _TELL_AGAIN_NS: Final = 10 * SECOND_NS
-
-LINGER_NS: Final = 2 * SECOND_NS
-
-# A client that has closed its sending side may still want its answer, or be gone; that
-# cannot be told apart before something is sent to it.
-HALF_CLOSED_NS: Final = SECOND_NS
 
 
 class Edge:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from sillyproxy.config.schema import Config
 from sillyproxy.metrics.layout import ROW_GAUGES, Row
+from sillyproxy.proxy.failure import evict
 from sillyproxy.tools.channel import Endpoints
 from sillyproxy.traffic.table import Table
 
@@ -95,7 +96,7 @@ class Generations:
                 self._farewells = [each for each in self._farewells if each[0] > now_ns]
                 for _, exchange, number in due:
                     if exchange.number == number and exchange.color is not None:
-                        exchange.evict()
+                        evict(exchange)
 
     def settle_leaving(self) -> None:
         """Count what is under way at colors that are gone."""

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sillyproxy.proxy.edge import RELAY_BYTES, RELAY_ROUNDS, TUNNEL_IDLE_NS
+from sillyproxy.proxy.limits import RELAY_BYTES, RELAY_ROUNDS, TUNNEL_IDLE_NS
 from sillyproxy.proxy.loop import ENDED, GONE, OUT, READ_WRITE, RESET
 from sillyproxy.proxy.websocket import GOING_AWAY, GOING_AWAY_MASKED, Frames
 

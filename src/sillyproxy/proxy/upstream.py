@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from sillyproxy.errors import CONNECT_TIMEOUT, REFUSED
 from sillyproxy.metrics.layout import Row
 from sillyproxy.proxy.loop import IN, OUT, READ, READ_WRITE
+from sillyproxy.proxy.response import read_head
+from sillyproxy.proxy.states import WAITING
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.edge import Edge
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from sillyproxy.traffic.endpoint import Endpoint
 
 MAX_IDLE: Final = 256
-# The exchange's state in which it waits for the response's head.
-WAITING: Final = 2
 _NOT_YET: Final = frozenset((0, errno.EINPROGRESS, errno.EALREADY, errno.EISCONN))
 
 
@@ -87,7 +87,7 @@ class Upstream:
         """Handle what epoll tells."""
         exchange = self.exchange
         if events == IN and exchange is not None and exchange.state == WAITING:
-            exchange.read_head(events)
+            read_head(exchange, events)
             return
         if exchange is None:
             if events != OUT:

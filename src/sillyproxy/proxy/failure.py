@@ -1,0 +1,180 @@
+"""
+What goes wrong after a request was sent, and what becomes of it then.
+
+It is sent again only if no byte of it can have been acted on, or if the operator allows
+more (`budget`); else the client is told, or its response is broken off where that of the
+endpoint was. The endpoint is held responsible for what was its doing (`passive`).
+"""
+
+from __future__ import annotations
+
+from fcntl import ioctl
+from struct import Struct
+from termios import TIOCOUTQ
+from typing import TYPE_CHECKING, Final
+
+from sillyproxy import errors
+from sillyproxy.errors import Problem
+from sillyproxy.http1.framing import CHUNKED, UNTIL_CLOSE
+from sillyproxy.metrics.layout import Row, Worker
+from sillyproxy.proxy.budget import IDEMPOTENT
+from sillyproxy.proxy.states import ANSWERING, CONNECTING, FLUSHING, QUEUED, WAITING
+
+if TYPE_CHECKING:
+    from sillyproxy.proxy.exchange import Exchange
+
+# What gateways say of those behind them, or servers of themselves that cannot serve (RFC 9110, 15.6).
+GATEWAY_ERRORS: Final = (502, 503, 504)
+
+_INT: Final = Struct("i")
+
+
+def broke(exchange: Exchange, *, nothing_sent: bool) -> None:
+    """The connection ended before a byte of the response."""
+    upstream = exchange.upstream
+    color = exchange.color
+    assert upstream is not None
+    assert color is not None
+    pooled = upstream.used and not upstream.inbox and not exchange.informed
+    whole = exchange.upload == 0 and not upstream.outbox
+    silent = not upstream.inbox
+    exchange.drop_upstream()
+    # An idle connection may be closed just as it is taken. Then nobody has read the
+    # request, unless it may be harmless to have it read twice (RFC 9110, 9.2.2).
+    if pooled and (
+        nothing_sent or (whole and exchange.bytes_in == len(exchange.first) and exchange.method in IDEMPOTENT)
+    ):
+        if exchange.edge.retries.grant(exchange):
+            exchange.edge.counts.rows[color.slot][Row.RETRY_CLOSED] += 1
+            endpoint = exchange.endpoint
+            assert endpoint is not None
+            endpoint.inflight += 1
+            exchange.connect(endpoint)
+            return
+    elif silent and whole and repeat(exchange, errors.TERMINATED):
+        return
+    else:
+        blame(exchange)
+    exchange.reply(errors.TERMINATED)
+
+
+def fail(exchange: Exchange, problem: Problem, *, answered: bool = False) -> None:
+    """There will be no answer of the endpoint's, and nothing of one went to the client."""
+    exchange.drop_upstream()
+    if problem.side == "upstream":
+        blame(exchange, answered=answered)
+    exchange.reply(problem)
+
+
+def blame(exchange: Exchange, *, gateway: bool = True, answered: bool = False) -> None:
+    """Hold a failure against the endpoint."""
+    endpoint = exchange.endpoint
+    color = exchange.color
+    if endpoint is not None and color is not None:
+        exchange.edge.passive.blame(color, endpoint, gateway=gateway, answered=answered)
+
+
+def repeat(exchange: Exchange, problem: Problem, *, status: int = 0) -> bool:
+    """Send a request elsewhere that may have been acted on, if the operator wants that; False if not."""
+    edge = exchange.edge
+    color = exchange.color
+    endpoint = exchange.endpoint
+    assert color is not None
+    assert endpoint is not None
+    if not edge.retries.may_repeat(exchange, status=status):
+        return False
+    if status and edge.table.pick_again(color, [*exchange.tried, endpoint], edge.loop.now_ns) is None:
+        return False  # better the endpoint's answer than one of ours
+    if not edge.retries.grant(exchange):
+        return False
+    exchange.drop_upstream()
+    blame(exchange, gateway=not status or status in GATEWAY_ERRORS, answered=status > 0)
+    exchange.repeats += 1
+    exchange.give_up_on(endpoint)
+    exchange.go_elsewhere(problem, Row.RETRY_RESET)
+    return True
+
+
+def cut_short(exchange: Exchange, *, by_endpoint: bool = True) -> None:
+    """The response breaks off: so must the client's, and never look like a clean end."""
+    color = exchange.color
+    assert color is not None
+    if by_endpoint:
+        exchange.edge.counts.rows[color.slot][Row.CUT_SHORT] += 1
+        blame(exchange, answered=True)
+    bounded = exchange.download != UNTIL_CLOSE and not (exchange.download == CHUNKED and exchange.minor == 0)
+    exchange.drop_upstream()
+    down = exchange.down
+    exchange.record(exchange.status, Worker.ANSWERED, errors.CUT_SHORT)
+    # A length or a last chunk that does not come tells; where there is neither, a reset must.
+    if bounded:
+        down.linger()
+    else:
+        down.close(reset=True)
+
+
+def expire(exchange: Exchange) -> None:
+    """What was awaited did not come in time."""
+    down = exchange.down
+    state = exchange.state
+    if _is_moving(exchange):
+        down.deadline_ns = exchange.edge.loop.now_ns + exchange.edge.idle_ns
+    elif state == QUEUED and not down.eof:
+        color = exchange.color
+        assert color is not None
+        exchange.leave_queue()
+        exchange.edge.counts.rows[color.slot][Row.QUEUE_TIMEOUT] += 1
+        exchange.reply(errors.QUEUE_TIMEOUT)
+    elif state == CONNECTING and not down.eof:
+        down.deadline_ns = exchange.edge.loop.now_ns + exchange.edge.connect_ns
+    elif exchange.tunnel is not None:
+        exchange.tunnel.close()
+    elif down.eof or state == FLUSHING or (state == ANSWERING and down.outbox):
+        exchange.abandon()
+    elif state == ANSWERING:
+        cut_short(exchange)
+    elif state == WAITING:
+        upstream = exchange.upstream
+        waits_for_client = exchange.upload and upstream is not None and not upstream.outbox
+        exchange.keep = exchange.keep and exchange.upload == 0
+        if waits_for_client:
+            fail(exchange, errors.BODY_TIMEOUT)
+        elif not repeat(exchange, errors.RESPONSE_TIMEOUT):
+            fail(exchange, errors.RESPONSE_TIMEOUT)
+
+
+def _is_moving(exchange: Exchange) -> bool:
+    """
+    Tell whether a peer that bytes wait for has taken some since this was asked last.
+
+    The kernel calls a socket writable when a third of its buffer is free, megabytes: a
+    reader that is slow, but never silent, may be longer about them than the idle timeout.
+    """
+    down = exchange.down
+    upstream = exchange.upstream
+    if exchange.tunnel is not None:
+        return False
+    if down.outbox and exchange.state in (ANSWERING, FLUSHING):
+        fd = down.fd
+    elif upstream is not None and upstream.outbox and not exchange.upload_broken:
+        fd = upstream.fd
+    else:
+        return False
+    before = exchange.untaken
+    (left,) = _INT.unpack(ioctl(fd, TIOCOUTQ, bytes(_INT.size)))
+    exchange.untaken = (exchange.started_ns, left)
+    return exchange.untaken != before
+
+
+def evict(exchange: Exchange) -> None:
+    """The drain timeout is over, the process's or that of a color that is gone."""
+    exchange.leave_queue()
+    if exchange.tunnel is not None:
+        exchange.tunnel.say_goodbye()
+    elif exchange.state in (CONNECTING, WAITING):
+        exchange.keep = False
+        fail(exchange, errors.DRAINED)
+    elif exchange.state == ANSWERING:
+        cut_short(exchange, by_endpoint=False)
+    elif exchange.state == FLUSHING:
+        exchange.abandon()
