@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 from typing import Final
+from zlib import crc32
 
 from sillyproxy.admin.app import build_app
 from sillyproxy.admin.board import Board, EjectedView, ReloadView, WorkerView
@@ -65,6 +66,7 @@ SPACING_S: Final = 1.0
 # What outlives a controller, by its place in `ControllerSetup.lasting`.
 GATE_OPEN: Final = 0
 REFUSALS: Final = 1
+REFUSAL: Final = 2  # the checksum of the last one's problems
 
 
 def run(setup: ControllerSetup) -> int:
@@ -113,7 +115,8 @@ class Controller:
         loop.add_signal_handler(signal.SIGUSR1, self._drain)
         loop.add_reader(self._setup.lifeline, self._lose_supervisor)
         loop.add_reader(self._setup.control.fileno(), self._hear_supervisor)
-        self._listen()
+        for index, channel in enumerate(self._channels):
+            loop.add_reader(channel.fileno(), self._hear, index)
         self._adopt(self._newest, FIRST_CHECKS_S)
         self._tick()
         admin = self._start_admin()
@@ -140,33 +143,42 @@ class Controller:
         for message, sockets in self._setup.control.receive_with_sockets():
             match message:
                 case Serve(config=config):
-                    self._replace_channels(sockets)
+                    self._meet_channels(sockets)
                     self._board.reload = ReloadView("applied", time.time(), (), config.generation)
-                    self._board.reloads["applied"] = config.generation - 1
-                    logs.setup(
-                        log_format=config.log_format, level=config.log_level, process="sillyproxy controller"
-                    )
-                    self._adopt(config, CHECKS_S)
+                    # With the generation that is in force: what was refused is not asked for any more.
+                    if config.generation != self._newest.generation:
+                        self._board.reloads["applied"] = config.generation - 1
+                        logs.setup(
+                            log_format=config.log_format,
+                            level=config.log_level,
+                            process="sillyproxy controller",
+                        )
+                        self._adopt(config, CHECKS_S)
                 case Refused(problems=problems):
-                    self._setup.lasting[REFUSALS] += 1
-                    self._board.reload = ReloadView("refused", time.time(), problems, self._newest.generation)
-                    self._board.reloads["refused"] = self._setup.lasting[REFUSALS]
+                    self._note_refusal(problems)
 
-    def _replace_channels(self, sockets: tuple[socket.socket, ...]) -> None:
-        """Talk to the workers that there are now: on other descriptors, but to who stays on the same wire."""
-        loop = asyncio.get_running_loop()
-        for channel in self._channels:
-            loop.remove_reader(channel.fileno())
-            channel.close()
-        self._channels = [Channel(sock) for sock in sockets]
-        self._listen()
-        for index in [index for index in self._board.workers if index >= len(sockets)]:
-            self._board.forget_worker(index)
-            del self._board.workers[index]
+    def _note_refusal(self, problems: tuple[str, ...]) -> None:
+        """Show why a configuration was refused; count it, unless our predecessor did."""
+        lasting, mark = self._setup.lasting, crc32("\n".join(problems).encode())
+        if self._board.reload is not None or lasting[REFUSAL] != mark:
+            lasting[REFUSALS] += 1
+            lasting[REFUSAL] = mark
+        self._board.reload = ReloadView("refused", time.time(), problems, self._newest.generation)
+        self._board.reloads["refused"] = lasting[REFUSALS]
 
-    def _listen(self) -> None:
-        for index, channel in enumerate(self._channels):
+    def _meet_channels(self, sockets: tuple[socket.socket, ...]) -> None:
+        """Listen to the workers that are new. Who is known already stays on the same wire."""
+        for index, sock in enumerate(sockets):
+            if index < len(self._channels):
+                sock.close()
+                continue
+            channel = Channel(sock)
+            self._channels.append(channel)
             asyncio.get_running_loop().add_reader(channel.fileno(), self._hear, index)
+
+    def _is_there(self, index: int) -> bool:
+        """Whether there is such a worker at the moment."""
+        return bool(block_of(self._setup.memory, index)[Worker.PID])
 
     def _adopt(self, config: Config, patience_s: float) -> None:
         """Make for this configuration: tell it as soon as it can be told whole, but within `patience_s`."""
@@ -227,19 +239,8 @@ class Controller:
         if target is None:
             return  # it has left
         siblings = [other for other in self._told.values() if other.color == message.color]
-        was_ejected = self._ejections.is_ejected(target, now_ns)
-        if not self._ejections.note(target, siblings, message.ejection, message.reason, now_ns):
-            return
-        if not was_ejected:
-            logs.warning(
-                "endpoint is ejected",
-                color=message.color,
-                endpoint=target.endpoint,
-                reason=message.reason,
-                for_s=round((message.ejection.until_ns - now_ns) / 1e9, 1),
-                times=message.ejection.times,
-            )
-        self._look()
+        if self._ejections.note(target, siblings, message.ejection, message.reason, now_ns):
+            self._look()
 
     def _end_ejection(self, target: Target) -> None:
         """End the term of an endpoint that passes its checks again, as every worker does."""
@@ -279,6 +280,10 @@ class Controller:
     def _tick(self) -> None:
         """Once a second: look at what no event tells."""
         asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        for index in [index for index in self._board.workers if index >= self._shown.workers]:
+            if not self._is_there(index):  # a reload sent it away, and it has drained
+                self._board.forget_worker(index)
+                del self._board.workers[index]
         self._board.usage = usage = read_usage()
         was, self._board.shedding = self._board.shedding, is_pressing(usage, self._board.shedding)
         if usage and was != self._board.shedding:
@@ -345,7 +350,7 @@ class Controller:
         self._board.forget_gone()
         if message != self._message:
             self._message = message
-            for index in range(len(self._channels)):
+            for index in filter(self._is_there, range(len(self._channels))):
                 self._tell(index)
         self._say_readiness()
 
@@ -396,7 +401,7 @@ class Controller:
     def _tell_again(self, index: int) -> None:
         if index in self._untold:
             self._untold.discard(index)
-            if index < len(self._channels):
+            if self._is_there(index):
                 self._tell(index)
 
     def _say_readiness(self) -> None:

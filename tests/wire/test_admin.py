@@ -40,6 +40,12 @@ def test_readyz(proxy: Running) -> None:
     assert ask(proxy.admin, "/readyz") == (200, "ready\n")
 
 
+def test_startupz(proxy: Running) -> None:
+    """/startupz answers 503 until the colors have answered, and says what it waits for."""
+    colors = "blue: 127.0.0.1:1 refused; green: 127.0.0.1:2 refused"
+    wait_until(lambda: ask(proxy.admin, "/startupz") == (503, f"not started: {colors}\n"), "the first tries")
+
+
 @pytest.mark.parametrize("path", ["/", "/nonsense", "/healthz/", "/api"])
 def test_other_paths_are_not_found(proxy: Running, path: str) -> None:
     """What is not there is 404."""
@@ -47,7 +53,7 @@ def test_other_paths_are_not_found(proxy: Running, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/api/status"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/startupz", "/metrics", "/api/status"])
 def test_other_methods_are_not_allowed(proxy: Running, path: str, method: str) -> None:
     """Nothing on the admin listener can be changed."""
     assert ask(proxy.admin, path, method)[0] == 405
@@ -120,7 +126,9 @@ def test_endpoint_that_the_workers_avoid_is_down() -> None:
         wait_until(lambda: proxy.get("/endpoints"), "endpoints in the worker")
         proxy.get("/avoid")
         wait_until(lambda: is_up() == 0, "the endpoint to be down")
-        assert proxy.status()["colors"][0]["endpoints"][0]["avoided_by"] == {"0": "refused"}
+        endpoint = proxy.status()["colors"][0]["endpoints"][0]
+        assert (endpoint["state"], endpoint["reason"]) == ("avoided", "refused")
+        assert endpoint["avoided_by"] == {"0": "refused"}
         proxy.get("/return")
         wait_until(lambda: is_up() == 1, "the endpoint to be up")
 
