@@ -371,6 +371,8 @@ class Exchange:
         except OSError:
             broke(self, nothing_sent=True)
             return
+        if self.upload:
+            upstream.be_patient()
         if sent < len(head):
             upstream.keep_back(head[sent:])
         elif self.upload and down.readable:

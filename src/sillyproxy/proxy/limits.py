@@ -16,6 +16,10 @@ RELAY_ROUNDS: Final = 8
 # What a tunnel (WebSocket) may be silent: its ends have pings of their own.
 TUNNEL_IDLE_NS: Final = 3600 * SECOND_NS
 
+# An endpoint's machine that acknowledges nothing for so long is gone: its kernel would, however
+# slow the application is. Retransmissions alone go on for a quarter of an hour.
+SILENT_MACHINE_S: Final = 3
+
 # A client that was told our last word has this long to read it.
 LINGER_NS: Final = 2 * SECOND_NS
 

@@ -219,6 +219,7 @@ def _switch(exchange: Exchange, plan: ResponsePlan, rest: bytes) -> None:
     if not request.upgrade or not plan.upgrade or exchange.upload or upstream.outbox or down.outbox:
         fail(exchange, errors.UNASKED_UPGRADE)
         return
+    upstream.be_patient()
     exchange.status = 101
     exchange.state = TUNNELLING
     exchange.keep = False

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from sillyproxy.errors import CONNECT_TIMEOUT, REFUSED
 from sillyproxy.metrics.layout import Row
+from sillyproxy.proxy.limits import SILENT_MACHINE_S
 from sillyproxy.proxy.loop import IN, OUT, READ, READ_WRITE
 from sillyproxy.proxy.response import read_head
 from sillyproxy.proxy.states import WAITING
@@ -75,13 +76,31 @@ class Upstream:
     def connect(self) -> bool:
         """Begin to connect; `Exchange.connected` or `.connect_failed` follows. False if it failed at once."""
         edge = self.edge
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.sock.connect_ex((self.endpoint.ip, self.endpoint.port)) not in _NOT_YET:
+        sock = self.sock
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A machine that dies says nothing: neither to what we send nor while we wait for an answer.
+        sock.setsockopt(
+            socket.IPPROTO_TCP,
+            socket.TCP_USER_TIMEOUT,
+            max(1000 * SILENT_MACHINE_S, edge.connect_ns // 1_000_000),
+        )
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_MACHINE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        if sock.connect_ex((self.endpoint.ip, self.endpoint.port)) not in _NOT_YET:
             self.close()
             return False
         edge.connecting[self] = edge.loop.now_ns + edge.connect_ns
         edge.loop.add(self.fd, self.on_event, READ_WRITE)
         return True
+
+    def be_patient(self) -> None:
+        """
+        Send much, to an endpoint that may take it as slowly as it likes.
+
+        A full receive window that stays full counts as silence for the kernel (TCP_USER_TIMEOUT).
+        """
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
 
     def on_event(self, events: int) -> None:
         """Handle what epoll tells."""
