@@ -5,7 +5,7 @@ Its life:
 
     SERVING    SIGTERM: responses announce the connection's end, connections still accepted  → LEAVING
     LEAVING    the drain delay is over (SIGINT: at once): who waits is accepted, then nobody  → DRAINING
-    DRAINING   nothing is under way any more, or the drain timeout is over                    → exit 0
+    DRAINING   nothing is under way any more, or the drain timeout is over and all was evicted → exit 0
     LEAVING    SIGINT: the delay is over                                                      → DRAINING
 
 A signal that comes twice is the same wish: service managers tell every process and the supervisor tells us
@@ -59,6 +59,8 @@ _LOG_CLOSE_S: Final = 0.5
 # Somebody waits for the end of one that leaves.
 _LEAVING_TICK_S: Final = 0.02
 
+_LAST_WORDS_NS: Final = 300_000_000
+
 # A worker that knows no endpoint can only answer 503; the controller needs a moment to tell.
 _WAIT_ENDPOINTS_NS: Final = 5 * SECOND_NS
 
@@ -76,6 +78,7 @@ class _Worker:
         self._phase = SERVING
         self._until_ns = 0
         self._is_open = False
+        self._is_evicting = False
         recorder, self._log_file = _open_recorder(config.access_log)
         counts = Counts(setup.block, len(config.slots) + 1)
         self._edge = edge = Edge(config, counts, recorder, _log, self._report, self._report_ejection)
@@ -263,10 +266,15 @@ class _Worker:
         if not edge.connections:
             edge.loop.stopped = True
         elif now_ns >= self._until_ns:
+            if self._is_evicting:
+                edge.loop.stopped = True
+                return
+            # Our last words, a Close or an error, want to be read before the sockets are gone.
+            self._is_evicting = True
+            self._until_ns = now_ns + _LAST_WORDS_NS
             logs.warning("drain timeout: closing what is still under way", connections=len(edge.connections))
             for down in tuple(edge.connections):
                 down.evict()
-            edge.loop.stopped = True
 
     def _on_tick(self) -> None:
         if not self._is_open and self._phase == SERVING:

@@ -337,7 +337,7 @@ class Downstream:
         """The drain timeout is over: close, whatever is under way."""
         if self.phase == BUSY:
             evict(self.exchange)
-        else:
+        elif self.phase != LINGER:
             self.close()
 
     def crash(self) -> None:
