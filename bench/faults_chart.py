@@ -27,7 +27,7 @@ def _caption(results: Mapping[str, Any]) -> str:
         f"{subjects}.\n"
         f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, {machine['system']}, "
         f"Python {machine['python']}. {results['when'][:10]}.\n"
-        f"{results['rate']:.0f} GETs a second that wait for nobody; {results['rounds']} rounds: all "
+        f"{results['rate']:.0f} GETs a second that wait for nobody; rounds: {results['rounds']}; all "
         f"errors, median of the p99 of each half second.\nGrey: the fault, {phases['fault_s']:g} s. "
         "Subjects without an error lie on each other at 0."
     )

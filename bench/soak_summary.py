@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -13,12 +13,12 @@ TOLD_S = 20.0  # a drain and its spread closes last for no longer
 # A request that may not be sent twice, or a conversation: nobody can mend it if the backend dies.
 NOT_REPEATABLE = ("post", "slow_writer", "websocket")
 KILL_BACKEND, KILL_WORKER = "kill backend", "kill worker"
-# What ends long-lived connections with a word of farewell.
-FAREWELLS = ("remove backend", "color", "workers")
+# What ends long-lived connections with a word of farewell, and how its detail begins.
+FAREWELLS = {"remove backend": "", "color": "green goes", "workers": "2"}
 EARLY, LATE = (0.3, 0.5), (0.8, 1.0)
 
 
-def explain(failure: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> str:
+def explain(failure: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
     """
     Say on what a request broke that could not have been served; empty if nothing explains it.
 
@@ -26,14 +26,15 @@ def explain(failure: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> 
     asked again and had no answer yet must not fail; with a worker, the client sees its connection
     break and no reply. A WebSocket that is told to go (1001) must have been told so for a reason.
     """
-    for event in events:
+    for event in reversed(events):
         under_way = (
             failure["begun_s"] <= event["ended_s"] + GRACE_S
             and failure["ended_s"] >= event["began_s"] - GRACE_S
         )
         if failure["how"] == "ToldError":
             late_s = failure["ended_s"] - event["ended_s"]
-            if event["what"] in FAREWELLS and under_way and late_s <= TOLD_S and "1001" in failure["reason"]:
+            is_farewell = event["detail"].startswith(FAREWELLS.get(event["what"], "never"))
+            if is_farewell and under_way and late_s <= TOLD_S and "1001" in failure["reason"]:
                 return f"told to go: {event['what']}"
         elif event["what"] == KILL_BACKEND and under_way:
             if failure["kind"] in NOT_REPEATABLE or failure["how"] == "CutError":
@@ -90,14 +91,14 @@ def build_report(
     """The figures of the run: requests, failures by explanation, growth of each process."""
     requests: Counter[str] = Counter()
     explained: Counter[str] = Counter()
-    unexplained = []
+    failures = []
     for line in lines:
         requests.update(line["ended"])
         for failure in line["failures"]:
-            if why := explain(failure, events):
+            why = explain(failure, events)
+            failures.append({**failure, "why": why})
+            if why:
                 explained[f"{failure['kind']}: {why}"] += 1
-            else:
-                unexplained.append(dict(failure))
     times = [sample["at_s"] for sample in samples]
     roles = sorted({role for sample in samples for role in sample["rss_mib"]})
     growths = [
@@ -113,7 +114,8 @@ def build_report(
         "requests": dict(requests.most_common()),
         "actions": dict(Counter(event["what"] for event in events).most_common()),
         "explained": dict(explained.most_common()),
-        "unexplained": unexplained,
+        "unexplained": [failure for failure in failures if not failure["why"]],
+        "failures": failures,
         "problems": [
             f"{one['what']} at {one['began_s']} s: {one['problem']}" for one in events if one["problem"]
         ],

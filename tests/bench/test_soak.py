@@ -13,8 +13,8 @@ from bench.soak_load import RATES, Clients, build_request
 from bench.soak_summary import build_report, explain, measure_growth, print_report
 
 
-def make_event(what: str, at_s: float = 10.0) -> dict[str, Any]:
-    return {"what": what, "began_s": at_s, "ended_s": at_s + 0.01, "detail": "", "problem": ""}
+def make_event(what: str, at_s: float = 10.0, detail: str = "") -> dict[str, Any]:
+    return {"what": what, "began_s": at_s, "ended_s": at_s + 0.01, "detail": detail, "problem": ""}
 
 
 def make_failure(kind: str, how: str, begun_s: float, ended_s: float, reason: str = "") -> dict[str, Any]:
@@ -77,6 +77,8 @@ def test_websocket_may_be_told_to_go_when_what_it_ran_on_goes() -> None:
     told = make_failure("websocket", "ToldError", 2.0, 17.0, "closed with 1001")
 
     assert explain(told, [make_event("remove backend")]) == "told to go: remove backend"
+    assert explain(told, [make_event("workers", detail="2")]) == "told to go: workers"
+    assert not explain(told, [make_event("workers", detail="3")])
     assert not explain(told, [make_event("weights")])
     assert not explain(told | {"reason": "closed with 1006"}, [make_event("remove backend")])
     assert not explain(told | {"ended_s": 60.0}, [make_event("remove backend")])
@@ -104,7 +106,7 @@ def test_report_counts_what_is_explained_and_shows_the_rest() -> None:
     ]
     report = build_report(lines, [make_event("kill backend")], samples)
 
-    assert report["unexplained"] == [bad]
+    assert report["unexplained"] == [bad | {"why": ""}]
     assert sum(report["explained"].values()) == 1
     assert report["requests"] == {"get": 150}
     by_name = {one["what"]: one for one in report["growth"]}
