@@ -112,6 +112,16 @@ async def test_trouble_is_told_once() -> None:
     assert [await host.refresh() for _ in range(8)] == [True] + [False] * 7
 
 
+async def test_trouble_of_another_kind_is_news() -> None:
+    """That a name does not exist, and that nobody can say, are told apart; how exactly is in the status."""
+    zone = Zone(app=None)
+    host = zone.host("app", "dns")
+    assert await host.refresh()
+    zone.names["app"] = []
+    assert [await host.refresh(), await host.refresh()] == [True, False]
+    assert host.problem == "no such name"
+
+
 async def test_name_that_fails_is_asked_for_more_seldom() -> None:
     """Each failure doubles the pause, up to two seconds or the interval that was asked for."""
     host = Zone().host("app", "dns")

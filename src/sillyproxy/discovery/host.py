@@ -97,10 +97,12 @@ class Host:
             found = await self._find()
         except LookupFailed as error:
             self.failures += 1
-            self._is_no_name = error.is_final
-            if self.problem == str(error):
+            # That there is no such name, and that nobody can say, are two things; how exactly nobody can
+            # say may change with every look-up, and is not.
+            is_news = not self.problem or self._is_no_name != error.is_final
+            self._is_no_name, self.problem = error.is_final, str(error)
+            if not is_news:
                 return False
-            self.problem = str(error)
             logs.warning("cannot resolve", name=self.name, reason=self.problem, kept=len(self.addresses))
             return True
         recovered = bool(self.problem)

@@ -1,0 +1,184 @@
+"""
+Promise: a name service in trouble costs no request, is not stormed, and is believed again when it is well.
+
+The whole of sillyproxy with a name server of ours: /etc/resolv.conf is replaced in a mount
+namespace of its own, which needs root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.wire.harness import Proxy
+from tests.wire.name_server import Mood, NameServer, name_server
+from tests.wire.stress_tools import (
+    QuickOrigin,
+    ask_once,
+    loading,
+    origin,
+    read_metrics,
+    read_status,
+    request,
+    serving,
+    show,
+    wait_until,
+    wait_workers,
+)
+
+UDP = "udp"
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Iterator[NameServer]:
+    """A name server that only a proxy `using` it asks."""
+    probe = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
+    if probe.returncode or os.geteuid():
+        reason = "needs a mount namespace and port 53 (root)"
+        pytest.fail(f"in CI: {reason}") if os.environ.get("CI") else pytest.skip(reason)
+    with name_server() as server:
+        yield server
+
+
+def using(names: NameServer, tmp_path: Path) -> Callable[..., Proxy]:
+    """A proxy that asks this name server, with a search domain as companies have."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text(f"nameserver {names.host}\nsearch corp.test\noptions ndots:1\n")
+
+    class Confined(Proxy):
+        def _make_command(self) -> list[str]:
+            mount = f"mount --bind '{conf}' /etc/resolv.conf && exec '{sys.executable}' -m sillyproxy serve"
+            return ["unshare", "--mount", "sh", "-c", mount]
+
+    return Confined
+
+
+@contextlib.contextmanager
+def replicas(count: int) -> Iterator[list[QuickOrigin]]:
+    """Servers on addresses of their own, and one port."""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(origin(host="127.0.3.1"))
+        others = [
+            stack.enter_context(origin(host=f"127.0.3.{n}", port=first.port)) for n in range(2, count + 1)
+        ]
+        yield [first, *others]
+
+
+def read_endpoints(proxy: Proxy) -> set[str]:
+    (color,) = read_status(proxy)["colors"]
+    return {endpoint["address"] for endpoint in color["endpoints"]}
+
+
+def expect_no_storm(names: NameServer, since: float) -> None:
+    """Each question came once a second at most; one more for the moment at either end."""
+    seconds = time.monotonic() - since
+    counts = names.count(since)
+    show("questions a second", **{f"{q[0]}/{q[1]}/{q[2]}": n / seconds for q, n in counts.items()})
+    assert max(counts.values()) <= seconds + 2
+
+
+def test_forty_replicas_are_all_found(names: NameServer, tmp_path: Path) -> None:
+    """A service of 40 replicas, whose answer fits into no packet, is found whole, over TCP."""
+    addresses = [f"127.0.4.{n}" for n in range(1, 41)]
+    name = "tasks.a-service-with-a-long-name"
+    names.zone.names[name] = addresses
+    env = {"BLUE": "http://a-service-with-a-long-name:8080", "SILLYPROXY_WORKERS": "2"}
+    with serving(env, kind=using(names, tmp_path)) as proxy:
+        assert read_endpoints(proxy) == {f"{address}:8080" for address in addresses}
+        assert {q.transport for q in names.questions if q.name == name} == {"udp", "tcp"}
+
+
+@pytest.mark.parametrize("mood", ["silent", "servfail", "refused", "nxdomain", "empty"])
+def test_trouble_costs_no_request_and_is_no_storm(names: NameServer, tmp_path: Path, mood: Mood) -> None:
+    """
+    The name server falls silent, errs, or forgets the name, under load and with eight workers: the last good
+    endpoints serve on, log, status and metrics say so, and no question comes more than once a second.
+    """
+    with replicas(2) as servers:
+        names.zone.names["tasks.app"] = [server.host for server in servers]
+        env = {"BLUE": f"http://app:{servers[0].port}", "SILLYPROXY_WORKERS": "8"}
+        with serving(env, kind=using(names, tmp_path)) as proxy, loading(proxy.port, 4, pause_s=0.01) as load:
+            wait_workers(proxy, 8)
+            names.zone.mood = mood
+            begun = time.monotonic()
+            wait_until(lambda: read_status(proxy)["dns"]["problems"].get("app"), "the problem to be seen")
+            assert read_metrics(proxy)['sillyproxy_dns_stale{name="app"}'] == 1
+            while time.monotonic() < begun + 6:
+                load.wait_answers(20)
+            expect_no_storm(names, begun)
+            assert names.count(begun)
+            assert read_endpoints(proxy) == {server.address for server in servers}
+            assert proxy.read_log().count("cannot resolve name=app") == 1
+            names.zone.mood = "well"
+            names.zone.names["tasks.app"] = [servers[1].host]
+            wait_until(lambda: read_endpoints(proxy) == {servers[1].address}, "the news after it")
+            assert not read_status(proxy)["dns"]["problems"]
+            load.wait_answers(50)
+        assert set(load.statuses) == {200}
+        assert not load.failures
+
+
+def test_name_that_appears_later_comes_to_life(names: NameServer, tmp_path: Path) -> None:
+    """
+    A service that does not exist at the start, and for a while, is served within a few seconds of its
+    creation, although it is asked for ever more seldom.
+    """
+    with origin(host="127.0.3.1") as server:
+        env = {"BLUE": f"http://app:{server.port}"}
+        with serving(env, ready=False, kind=using(names, tmp_path)) as proxy:
+            begun = time.monotonic()
+            wait_until(lambda: len(names.count(begun)) >= 2, "the first questions")
+            time.sleep(6)
+            expect_no_storm(names, begun)
+            assert ask_once(proxy.port, request()).status == 503
+            names.zone.names["tasks.app"] = [server.host]
+            created = time.monotonic()
+            wait_until(lambda: ask_once(proxy.port, request()).status == 200, "it to be served")
+            show("appeared", after_s=time.monotonic() - created)
+            assert time.monotonic() - created < 6  # 2.2 s on a quiet machine
+
+
+def test_reloads_are_no_storm(names: NameServer, tmp_path: Path) -> None:
+    """Reloads that take a color away and bring it back do not ask for its name each time."""
+    file = tmp_path / "env"
+    with origin(host="127.0.3.1") as server:
+        names.zone.names["tasks.app"] = [server.host]
+        on, off = f"BLUE=http://app:{server.port}\n", f"BLUE={server.url}\n"
+        file.write_text(on)
+        with serving({"SILLYPROXY_ENV_FILE": str(file)}, kind=using(names, tmp_path)) as proxy:
+            begun = time.monotonic()
+            generation = 1
+            while time.monotonic() < begun + 8:
+                file.write_text(off if generation % 2 else on)
+                generation += 1
+                wait_until(
+                    lambda g=generation: read_status(proxy)["generation"] >= g,  # type: ignore[misc]
+                    "the reload",
+                )
+            assert generation >= 4
+            expect_no_storm(names, begun)
+            assert ask_once(proxy.port, request()).status == 200
+
+
+def test_address_that_is_not_listed_any_more_gets_no_request(names: NameServer, tmp_path: Path) -> None:
+    """A replica that its name no longer lists gets no new request, and its idle connections are closed."""
+    with replicas(2) as servers:
+        stays, leaves = servers
+        names.zone.names["app.test"] = [server.host for server in servers]
+        env = {"BLUE": f"http://app.test:{servers[0].port}", "SILLYPROXY_WORKERS": "2"}
+        with serving(env, kind=using(names, tmp_path)) as proxy, loading(proxy.port, 4) as load:
+            wait_until(lambda: leaves.served > 20, "both to serve")
+            names.zone.names["app.test"] = [stays.host]
+            wait_until(lambda: not leaves.opened, "its connections to be closed")
+            before = leaves.served
+            load.wait_answers(200)
+            assert leaves.served == before
+        assert not load.failures
+        assert set(load.statuses) == {200}
