@@ -26,6 +26,8 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER sillyproxy
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# A Swarm lists a task in its DNS once it is healthy: a short interval is a short roll-out.
-HEALTHCHECK --interval=1s --timeout=5s --start-period=10s --retries=3 CMD ["sillyproxy", "healthcheck"]
+# A Swarm lists a task in its DNS, and goes on with an update, once it is healthy: a short interval is a short
+# roll-out. Healthy means started: every color with a weight has answered once, for which it has the start period;
+# after that a new task that has not is replaced, or its update undone.
+HEALTHCHECK --interval=1s --timeout=5s --start-period=30s --retries=3 CMD ["sillyproxy", "healthcheck"]
 ENTRYPOINT ["sillyproxy"]

@@ -58,6 +58,8 @@ FIRST_CHECKS_S: Final = 4.5
 CHECKS_S: Final = 2.7
 LOOK_S: Final = 0.1  # between looks, while something is waited for
 TICK_S: Final = 1.0  # between looks at the memory, and at what is over
+# Fewer clients are not what fills the memory: under a limit that is tight for good nobody must be shut out.
+CROWD: Final = 100
 RESEND_S: Final = 0.2  # until a worker that does not read its channel is told again
 
 # No name is looked up more often than this, unless the operator asks for it.
@@ -96,6 +98,7 @@ class Controller:
         self._ejected: set[Target] = set()
         self._untold: set[int] = set()
         self._said = ""
+        self._pressing = False
         self._board = board = Board(setup.config, setup.memory, setup.started_at)
         board.lookups = self._resolver.results
         board.name_problems = self._discovery.problems
@@ -284,16 +287,23 @@ class Controller:
             if not self._is_there(index):  # a reload sent it away, and it has drained
                 self._board.forget_worker(index)
                 del self._board.workers[index]
-        self._board.usage = usage = read_usage()
-        was, self._board.shedding = self._board.shedding, is_pressing(usage, self._board.shedding)
-        if usage and was != self._board.shedding:
+        self._look_at_memory()
+        self._look()
+
+    def _look_at_memory(self) -> None:
+        """Let nobody in while memory runs out, if it is clients who fill it."""
+        board = self._board
+        board.usage = usage = read_usage()
+        was, self._pressing = self._pressing, is_pressing(usage, self._pressing)
+        blocks = (block_of(self._setup.memory, index) for index in range(len(self._channels)))
+        board.shedding = self._pressing and sum(block[Worker.CONNECTIONS_OPEN] for block in blocks) >= CROWD
+        if usage and was != self._pressing:
             tell, what = (
-                (logs.info, "memory is free again, new connections are let in")
+                (logs.info, "memory is free again")
                 if was
-                else (logs.warning, "memory runs out, new connections are refused")
+                else (logs.warning, f"memory runs out: past {CROWD} clients, new ones are refused")
             )
             tell(what, used_bytes=usage.used, limit_bytes=usage.limit)
-        self._look()
 
     def _unhealthy(self) -> dict[tuple[str, Address], str]:
         """Return the endpoints that fail their checks, and why."""

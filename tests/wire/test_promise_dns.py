@@ -32,6 +32,7 @@ from tests.wire.stress_tools import (
     wait_until,
     wait_workers,
 )
+from tests.wire.test_promise_health import Checked
 
 UDP = "udp"
 
@@ -180,5 +181,33 @@ def test_address_that_is_not_listed_any_more_gets_no_request(names: NameServer, 
             before = leaves.served
             load.wait_answers(200)
             assert leaves.served == before
+        assert not load.failures
+        assert set(load.statuses) == {200}
+
+
+def test_replica_that_joins_is_checked_first(names: NameServer, tmp_path: Path) -> None:
+    """
+    A service is scaled up, and the new replica does not work yet: with a health path it gets its first
+    request after its first good check.
+    """
+    with contextlib.ExitStack() as stack:
+        good = stack.enter_context(contextlib.closing(Checked(host="127.0.3.1")))
+        starting = stack.enter_context(contextlib.closing(Checked(good.port, host="127.0.3.2")))
+        starting.health = 503
+        names.zone.names["app.test"] = [good.host]
+        env = {
+            "BLUE": f"http://app.test:{good.port}",
+            "BLUE_HEALTH": "/healthz",
+            "BLUE_HEALTH_INTERVAL": "500ms",
+            "BLUE_HEALTH_TIMEOUT": "500ms",
+        }
+        with serving(env, kind=using(names, tmp_path)) as proxy, loading(proxy.port, 4) as load:
+            load.wait_answers(50)
+            names.zone.names["app.test"] = [good.host, starting.host]
+            wait_until(lambda: len(read_endpoints(proxy)) == 2, "the new replica to be seen")
+            load.wait_answers(200)
+            assert starting.served == 0
+            starting.health = 200
+            wait_until(lambda: starting.served, "its first request")
         assert not load.failures
         assert set(load.statuses) == {200}

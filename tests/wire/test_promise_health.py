@@ -30,10 +30,10 @@ from tests.wire.stress_tools import (
 class Checked(QuickOrigin):
     """An origin whose `/healthz` answers `health`; `asked` counts these, `served` the others."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.health = 200
         self.asked = 0
-        super().__init__(port=port)
+        super().__init__(host=host, port=port)
 
     def _answer(self, stream: Stream, head: str) -> bool:
         if not head.startswith("GET /healthz "):
