@@ -242,6 +242,10 @@ def test_ejection_is_known_to_all_and_survives_the_controller() -> None:
                     if read_states(proxy)[broken.address]["state"] == "ejected":
                         break
                 _expect_ejected(proxy, broken)
+                time.sleep(0.2)
+                before = replacement.connections
+                assert {ask_once(proxy.port, request()).status for _ in range(60)} == {200}
+                assert replacement.connections == before
                 old = find_controller(proxy)
                 os.kill(old, signal.SIGKILL)
                 wait_until(lambda: _find_other(proxy, old), "another controller")
