@@ -112,3 +112,89 @@ def test_another_endpoint_is_one_that_was_not_tried(
     else:
         assert other in left
         assert other.inflight == min(endpoint.inflight for endpoint in left)
+
+
+def test_a_request_is_never_sent_to_an_unhealthy_endpoint() -> None:
+    """
+    One that is avoided or ejected is better than nothing; one that is unhealthy has asked for peace.
+    """
+    color = make_color(3)
+    avoided, ejected, unhealthy = color.endpoints
+    avoided.fail(NOW)
+    ejected.eject(NOW + 1, 1, 0)
+    unhealthy.set_health(unhealthy=True, now_ns=NOW, slow_ns=0)
+
+    assert color.pick(Random(1).random, NOW) is None
+    assert color.pick_other((), NOW) is None
+    assert color.pick_other((ejected,), NOW, desperate=True) is avoided
+    assert color.pick_other((avoided,), NOW, desperate=True) is ejected
+    assert color.pick_other((avoided, ejected), NOW, desperate=True) is None
+    assert color.pick_free(NOW) is None
+
+
+@given(st.integers(1, 6), st.data())
+def test_whatever_is_wrong_with_some_the_others_serve(count: int, data: st.DataObject) -> None:
+    """
+    In any mixture of avoided, ejected, unhealthy and slowly starting endpoints requests go to those
+    that may have them, and none fails while there is one.
+    """
+    color = make_color(count)
+    for endpoint in color.endpoints:
+        for trouble in data.draw(
+            st.sets(st.sampled_from(["avoided", "ejected", "unhealthy", "new", "rests"]))
+        ):
+            if trouble == "avoided":
+                endpoint.fail(NOW)
+            elif trouble == "ejected":
+                endpoint.eject(NOW + 1, 1, 10**10)
+            elif trouble == "unhealthy":
+                endpoint.set_health(unhealthy=True, now_ns=NOW, slow_ns=0)
+            elif trouble == "new":
+                endpoint.eject(NOW, 1, 10**10)
+            else:
+                endpoint.rest(NOW + 1)
+    may = {endpoint for endpoint in color.endpoints if endpoint.is_eligible(NOW)}
+    chance = Random(data.draw(st.integers()))
+    picks = {color.pick(chance.random, NOW) for _ in range(30)}
+
+    assert picks == {None} if not may else picks <= may
+
+
+def test_a_slow_start_leaves_the_others_to_those_who_are_warm() -> None:
+    """
+    What a starting endpoint does not take goes to the warm ones, evenly; where all have just
+    started nobody waits for anybody.
+    """
+    color = make_color(3)
+    for endpoint in color.endpoints[:1]:
+        endpoint.eject(NOW, 1, 10**10)
+    chance = Random(7).random
+    picks = Counter(color.pick(chance, NOW) for _ in range(3000))
+    new, *warm = (picks[endpoint] for endpoint in color.endpoints)
+    assert new < 0.12 * 1000
+    assert min(warm) > 1300
+
+    for endpoint in color.endpoints[1:]:
+        endpoint.eject(NOW, 1, 10**10)
+    picks = Counter(color.pick(chance, NOW) for _ in range(3000))
+    assert min(picks.values()) > 500
+    assert None not in picks
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(1, 5))
+def test_a_free_endpoint_has_room_for_one_more(loads: list[int], limit: int) -> None:
+    """
+    With <COLOR>_MAX_CONNECTIONS an endpoint that has as many as it may is not free, and of those that
+    are the least busy is taken.
+    """
+    color = make_color(len(loads))
+    color.limit = limit
+    for endpoint, load in zip(color.endpoints, loads, strict=True):
+        endpoint.inflight = load
+    free = color.pick_free(NOW)
+
+    if min(loads) >= limit:
+        assert free is None
+    else:
+        assert free is not None
+        assert free.inflight == min(loads)
