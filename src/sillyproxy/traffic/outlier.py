@@ -78,7 +78,7 @@ def note_failure(
     if not rules.eject_after or endpoint.ejected_until_ns > now_ns or not may_eject(color, endpoint, now_ns):
         return None
     # One that has just come back and fails again is not better yet.
-    on_probation = endpoint.ejected_until_ns > 0 and now_ns < endpoint.full_from_ns
+    on_probation = 0 < endpoint.ejected_until_ns <= now_ns < endpoint.returned_ns + endpoint.slow_ns
     if gateway and (record.in_a_row >= rules.eject_after or on_probation):
         return "consecutive"
     if _is_worse(color, endpoint):
