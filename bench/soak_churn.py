@@ -214,7 +214,10 @@ class Churn:
         while True:
             status = self.read_status()
             there = {name: setting["value"] for name, setting in status["config"]["settings"].items()}
-            generations = [worker["generation"] for worker in status["workers"]]
+            # A worker that is one too many goes on with what it has until its clients have gone.
+            generations = [
+                worker["generation"] for worker in status["workers"] if worker["index"] < self.wanted.workers
+            ]
             is_taken = asked.items() <= there.items() and ("GREEN" in asked) == ("GREEN" in there)
             if is_taken and generations == [status["generation"]] * self.wanted.workers:
                 return
