@@ -104,6 +104,20 @@ async def test_name_is_looked_up_once_a_second_whoever_asks() -> None:
     assert asked == ["app", "app"]
 
 
+async def test_only_families_that_the_machine_has_are_asked_for() -> None:
+    """A machine without IPv6 asks for no IPv6 addresses, which would be endpoints that nobody can reach."""
+    flags = {}
+
+    def answer(name: str, *_: Any, **how: Any) -> list[tuple[Any, ...]]:
+        flags[name] = how["flags"]
+        return [(0, 0, 0, "", ("10.0.0.1", 0))]
+
+    resolver = Resolver(getaddrinfo=answer)
+    await resolver.lookup("app")
+    await resolver.lookup("localhost")
+    assert flags == {"app": socket.AI_ADDRCONFIG, "localhost": 0}
+
+
 async def test_failure_is_not_asked_for_again_at_once() -> None:
     """A look-up that failed counts as one: an error does not make the DNS be asked faster."""
     asked = []

@@ -70,6 +70,8 @@ class Gate:
         self._targets = {color.name: [] for color in config.colors}
         for color, _, target in targets_of(config, endpoints):
             self._targets[color.name].append(target)
+        present = {target for targets in self._targets.values() for target in targets}
+        self._knocks = {target: told for target, told in self._knocks.items() if target in present}
         awaited = {_asked(color) for color in _weighted(config)}
         for gone in set(self._knocking) - awaited:
             self._knocking.pop(gone).cancel()
