@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -101,6 +102,8 @@ def main() -> int:
             options.rate,
             QUICK if options.quick else MEASURED,
         )
+        # As from the keyboard: nothing that was started is left behind.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         results = Run(plan, lambda line: print(line, flush=True)).run()
         # Only a whole run without a gap replaces the published figures; anything else is a trial.
         is_whole = not (options.quick or options.faults or options.subjects or options.kinds)

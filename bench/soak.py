@@ -213,6 +213,8 @@ def main() -> int:
     if options.redraw:
         results = json.loads(options.redraw.read_text())
     else:
+        # As from the keyboard: nothing that was started is left behind.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         results = soak(options.minutes * 60, options.seed, lambda line: print(line, flush=True))
         # Shorter than it should be, it is a trial and replaces nothing.
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
