@@ -89,7 +89,7 @@ class Process:
             self.due = now + self.backoff_s()
 
 
-def start(process: Process, prepare: Callable[[Process], None]) -> None:
+def start(process: Process, prepare: Callable[[], None]) -> None:
     """
     Fork `process`. In the fork, `prepare` lets go of what belongs to others, then its main runs.
 
@@ -115,11 +115,11 @@ def start(process: Process, prepare: Callable[[Process], None]) -> None:
     logs.debug(f"{process.name} started", pid=pid)
 
 
-def _become(process: Process, prepare: Callable[[Process], None], control: Channel) -> NoReturn:
+def _become(process: Process, prepare: Callable[[], None], control: Channel) -> NoReturn:
     """Turn this fork into `process`; never return into the supervisor's code."""
     status = 1
     try:
-        prepare(process)
+        prepare()
         status = process.main(control)
         sys.stdout.flush()
     except BaseException:

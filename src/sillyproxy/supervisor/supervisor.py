@@ -26,7 +26,6 @@ Imports stay few: what is in memory here is in memory in every worker.
 from __future__ import annotations
 
 import gc
-import mmap
 import os
 import signal
 import socket
@@ -39,14 +38,14 @@ from typing import Final
 from sillyproxy.config import ConfigError, Problem
 from sillyproxy.config.schema import Config, Listener
 from sillyproxy.metrics import slab
-from sillyproxy.metrics.layout import MAX_WORKERS
 from sillyproxy.metrics.layout import Worker as Count
 from sillyproxy.setup import ControllerSetup, WorkerSetup
 from sillyproxy.supervisor.addresses import Addresses, Plan
+from sillyproxy.supervisor.forks import Forks
 from sillyproxy.supervisor.processes import Process, reap, start
 from sillyproxy.supervisor.source import LOOK_EVERY_S, Source
 from sillyproxy.tools import logs
-from sillyproxy.tools.channel import Channel, Refused, Serve, make_pair
+from sillyproxy.tools.channel import Channel, Refused, Serve
 from sillyproxy.tools.listen import Bound, CannotListen
 from sillyproxy.tools.notify import notify, notify_reloading
 
@@ -65,9 +64,6 @@ SAME_WISH_S: Final = 0.1
 
 # Until a process that does not read its wire is told again.
 RETELL_S: Final = 0.2
-
-# What a controller leaves to its successor.
-LASTING_BYTES: Final = 16 * 8
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 WAITED: Final = (*STOPS, signal.SIGHUP, signal.SIGCHLD)
@@ -94,19 +90,12 @@ class Supervisor:
         self._source = source
         self._refused: tuple[str, ...] = ()
         self._addresses = Addresses(inherited)
-        self._run_worker = run_worker
-        self._run_controller = run_controller
+        self._forks = Forks(self._addresses, run_worker, run_controller)
         self._phase = RUNNING
         self._deadline = 0.0
         self._stopped = 0.0
         self._killed = 0
         self._next_look = 0.0
-        self._memory = memoryview(mmap.mmap(-1, MAX_WORKERS * slab.BLOCK_BYTES))
-        self._lasting = memoryview(mmap.mmap(-1, LASTING_BYTES)).cast("q")
-        self._lifeline, self._lifeline_hold = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._started_at = time.time()
-        self._to_workers: list[Channel] = []
-        self._to_controller: list[Channel] = []
         self._controller = Process("controller", self._be_controller)
         self._workers: list[Process] = []
 
@@ -168,9 +157,7 @@ class Supervisor:
                     self._kill(process)
                     process.deadline = now + CLOSE_TIMEOUT_S
                 if process.is_due(now):
-                    start(process, self._prepare)
-                    if process is self._controller and self._refused:
-                        process.untold.add(Refused)
+                    self._start(process)
                 self._tell(process)
             return
         if self._phase == DRAINING and not any(worker.pid for worker in self._workers):
@@ -277,9 +264,7 @@ class Supervisor:
     def _make_room(self, workers: int) -> None:
         """Have a place in the table, and a channel, for so many workers. Raise OSError."""
         for index in range(len(self._workers), workers):
-            left, right = make_pair()
-            self._to_workers.append(Channel(left))
-            self._to_controller.append(Channel(right))
+            self._forks.make_channel()
             main: Callable[[Channel], int] = partial(self._be_worker, index)
             self._workers.append(Process(f"worker {index}", main, index, wanted=False))
 
@@ -298,7 +283,7 @@ class Supervisor:
             return
         if Serve in process.untold:
             if process is self._controller:
-                told = process.control.send(Serve(self._config), [one.sock for one in self._to_workers])
+                told = process.control.send(Serve(self._config), [one.sock for one in self._forks.to_workers])
             else:
                 pairs = self._sockets_of(process)
                 listeners = tuple(listener for listener, _ in pairs)
@@ -354,7 +339,7 @@ class Supervisor:
         process.bury(time.monotonic())
         lost = 0
         if process.index is not None:
-            block = slab.block_of(self._memory, process.index)
+            block = slab.block_of(self._forks.memory, process.index)
             lost = slab.bury(block)
             block[Count.PID] = 0
             block[Count.RESTARTS] += self._phase == RUNNING and not expected
@@ -373,66 +358,19 @@ class Supervisor:
             in_s=process.backoff_s(),
         )
 
-    # What a fork does.
+    # Births.
 
-    def _prepare(self, process: Process) -> None:
-        """Let go of what is the supervisor's, and of what belongs to others."""
-        os.setpgid(0, 0)
-        for what in (*WAITED, signal.SIGUSR1):
-            signal.signal(what, signal.SIG_DFL)
-        # In a group of its own it is in the background of its terminal; it logs there all the same.
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        os.close(self._lifeline_hold)
-        for other in self._processes():
-            if other.control is not None:
-                other.control.close()
-        logs.setup(
-            log_format=self._config.log_format,
-            level=self._config.log_level,
-            process=f"sillyproxy {process.name}",
-        )
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITED)
+    def _start(self, process: Process) -> None:
+        start(process, partial(self._forks.prepare, process, self._config, self._processes(), WAITED))
+        if process is self._controller and self._refused:
+            process.untold.add(Refused)
 
     def _be_worker(self, index: int, control: Channel) -> int:
-        mine = [sock for _, sock in self._sockets_of(self._workers[index])]
-        self._addresses.close_all(but=mine)
-        for other, channel in enumerate(self._to_controller):
-            self._to_workers[other].close()
-            if other != index:
-                channel.close()
-        block = slab.block_of(self._memory, index)
-        block[Count.PID] = os.getpid()
-        return self._run_worker(
-            WorkerSetup(
-                index,
-                self._config,
-                mine,
-                self._to_controller[index],
-                block,
-                self._lifeline,
-                self._memory,
-                control,
-            )
-        )
+        sockets = [sock for _, sock in self._sockets_of(self._workers[index])]
+        return self._forks.be_worker(index, self._config, sockets, control)
 
     def _be_controller(self, control: Channel) -> int:
-        addresses = self._addresses
-        admin = addresses.admin.sockets[0] if addresses.admin else None
-        addresses.close_all(but=[admin] if admin else [])
-        for channel in self._to_controller:
-            channel.close()
-        return self._run_controller(
-            ControllerSetup(
-                self._config,
-                admin,
-                self._to_workers,
-                self._memory,
-                self._lifeline,
-                control,
-                self._lasting,
-                started_at=self._started_at,
-            )
-        )
+        return self._forks.be_controller(self._config, control)
 
 
 def _is_same(one: Config, other: Config) -> bool:

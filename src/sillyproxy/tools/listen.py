@@ -40,8 +40,8 @@ _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 class CannotListen(Exception):
     """An address cannot be served on. The message is for the operator, whole."""
 
-    def __init__(self, listener: Listener, reason: str) -> None:
-        super().__init__(f"cannot listen on {listener}: {reason}")
+    def __init__(self, where: Listener | str, reason: str) -> None:
+        super().__init__(f"cannot listen on {where}: {reason}")
 
 
 @dataclass(slots=True, eq=False)
@@ -240,9 +240,10 @@ def _inherit(number: int) -> Bound:
         sock = socket.socket(fileno=number)
         listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except OSError as error:
-        raise CannotListen(Listener(), f"inherited descriptor {number}: {error.strerror}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise CannotListen(f"inherited descriptor {number}", reason) from None
     if not listens or sock.type != socket.SOCK_STREAM:
-        raise CannotListen(Listener(), f"inherited descriptor {number} is not a listening stream socket")
+        raise CannotListen(f"inherited descriptor {number}", "not a listening stream socket")
     sock.setblocking(False)
     sock.set_inheritable(False)
     name = sock.getsockname()
