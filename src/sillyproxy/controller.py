@@ -69,6 +69,7 @@ SPACING_S: Final = 1.0
 GATE_OPEN: Final = 0
 REFUSALS: Final = 1
 REFUSAL: Final = 2  # the checksum of the last one's problems
+LOOKED_UP_NS: Final = 3  # when a name was looked up last; monotonic
 
 
 def run(setup: ControllerSetup) -> int:
@@ -83,7 +84,7 @@ class Controller:
     def __init__(self, setup: ControllerSetup) -> None:
         self._setup = setup
         self._channels = setup.channels
-        self._resolver = Resolver()
+        self._resolver = Resolver(begun=self._note_look_up)
         self._discovery = Discovery(self._resolver.lookup, self._look)
         self._health = Health(self._look, self._end_ejection)
         self._ejections = Ejections()
@@ -189,7 +190,9 @@ class Controller:
         was_waiting = self._waiting is not None
         self._newest = config
         self._waiting = self._waiting or (now, now + patience_s)
-        self._resolver.spacing_s = min(SPACING_S, config.discovery_interval_s)
+        self._resolver.spacing_s = spacing_s = min(SPACING_S, config.discovery_interval_s)
+        if self._message is None:
+            self._resolver.not_before = self._setup.lasting[LOOKED_UP_NS] / 1e9 + spacing_s
         self._discovery.apply(config)
         self._look()
         if not was_waiting:
@@ -323,6 +326,9 @@ class Controller:
                 until = now + (held.ejection.until_ns - now_ns) / 1e9
                 views[key] = EjectedView(until, held.ejection.times, held.reason)
         return views
+
+    def _note_look_up(self) -> None:
+        self._setup.lasting[LOOKED_UP_NS] = time.monotonic_ns()
 
     def _open_gate(self) -> None:
         self._setup.lasting[GATE_OPEN] = 1

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -131,6 +132,21 @@ async def test_failure_is_not_asked_for_again_at_once() -> None:
         with pytest.raises(LookupFailed):
             await resolver.lookup("app")
     assert asked == ["app"]
+
+
+async def test_successor_does_not_ask_at_once() -> None:
+    """A process that takes over from one that has just asked waits for its turn."""
+    asked = []
+
+    def answer(name: str, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        asked.append(time.monotonic())
+        return [(0, 0, 0, "", ("10.0.0.1", 0))]
+
+    resolver = Resolver(getaddrinfo=answer)
+    resolver.not_before = time.monotonic() + 0.2
+    await resolver.lookup("app")
+    await resolver.lookup("other")
+    assert min(asked) >= resolver.not_before
 
 
 async def test_shorter_interval_is_the_operator_s_wish() -> None:

@@ -23,6 +23,7 @@ from tests.wire.name_server import Mood, NameServer, name_server
 from tests.wire.stress_tools import (
     QuickOrigin,
     ask_once,
+    find_controller,
     loading,
     origin,
     read_metrics,
@@ -214,3 +215,71 @@ def test_replica_that_joins_is_checked_first(names: NameServer, tmp_path: Path) 
             wait_until(lambda: starting.served, "its first request")
         assert not load.failures
         assert set(load.statuses) == {200}
+
+
+def test_reload_waits_for_a_slow_name(names: NameServer, tmp_path: Path) -> None:
+    """
+    A reload moves a color to another host, whose name takes a second to be found: the old endpoints serve
+    until then, the new ones after it, and no request fails in between.
+    """
+    file = tmp_path / "env"
+    with replicas(2) as (old, new):
+        names.zone.names |= {"old.test": [old.host], "new.test": [new.host]}
+        file.write_text(f"BLUE=http://old.test:{old.port}\n")
+        env = {"SILLYPROXY_ENV_FILE": str(file), "SILLYPROXY_WORKERS": "2"}
+        with serving(env, kind=using(names, tmp_path)) as proxy, loading(proxy.port, 4) as load:
+            load.wait_answers(50)
+            names.zone.delay_s = 0.5  # for each of the two questions of a look-up
+            file.write_text(f"BLUE=http://new.test:{new.port}\n")
+            wait_until(lambda: new.served, "the new one to serve")
+            wait_until(lambda: not old.opened, "the old one to be let go")
+            before = old.served
+            load.wait_answers(200)
+            assert old.served == before
+        assert not load.failures
+        assert set(load.statuses) == {200}
+
+
+def test_controller_that_starts_in_the_dark_tells_nothing(names: NameServer, tmp_path: Path) -> None:
+    """The name server is silent and the controller is killed: the workers serve on with what they know."""
+    with origin(host="127.0.3.1") as server:
+        names.zone.names["app.test"] = [server.host]
+        env = {"BLUE": f"http://app.test:{server.port}", "SILLYPROXY_WORKERS": "2"}
+        with serving(env, kind=using(names, tmp_path)) as proxy, loading(proxy.port, 4, pause_s=0.01) as load:
+            wait_workers(proxy, 2)
+            names.zone.mood = "silent"
+            begun = time.monotonic()
+            for _ in range(2):
+                os.kill(find_controller(proxy), signal.SIGKILL)
+                load.wait_answers(50)
+                wait_until(lambda: _knows_nothing(proxy), "the next controller")
+            while time.monotonic() < begun + 8:  # longer than a controller waits for names
+                load.wait_answers(20)
+            expect_no_storm(names, begun)
+            names.zone.mood = "well"
+            wait_until(lambda: read_endpoints(proxy) == {server.address}, "the end of the silence")
+        assert not load.failures
+        assert set(load.statuses) == {200}
+
+
+def test_controller_that_takes_over_does_not_ask_at_once(names: NameServer, tmp_path: Path) -> None:
+    """A controller is killed just after it asked: its successor waits for its turn."""
+    with origin(host="127.0.3.1") as server:
+        names.zone.names["app.test"] = [server.host]
+        with serving({"BLUE": f"http://app.test:{server.port}"}, kind=using(names, tmp_path)) as proxy:
+            wait_workers(proxy, 1)
+            controller = find_controller(proxy)
+            before = len(names.questions)
+            wait_until(lambda: len(names.questions) >= before + 2, "both questions of a look-up")
+            os.kill(controller, signal.SIGKILL)
+            wait_until(lambda: len(names.questions) >= before + 4, "the successor's")
+            gap = names.questions[before + 2].at - names.questions[before + 1].at
+            show("successor", asked_after_s=gap)
+            assert gap > 0.85  # half a second if it did not wait
+
+
+def _knows_nothing(proxy: Proxy) -> bool:
+    try:
+        return not read_endpoints(proxy)
+    except OSError:
+        return False

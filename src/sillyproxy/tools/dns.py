@@ -46,6 +46,8 @@ class Resolver:
     The system's resolver. `results` counts look-ups by how they ended.
 
     `spacing_s`: the least time from the start of a look-up to the start of the next one for the same name.
+    `begun` is called when one begins; none begins before `not_before`, on the clock: whoever asked before
+    this process asked for the same names.
     """
 
     def __init__(
@@ -53,9 +55,12 @@ class Resolver:
         timeout_s: float = 5.0,
         getaddrinfo: GetAddrInfo = socket.getaddrinfo,
         clock: Callable[[], float] = time.monotonic,
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         self.results: Counter[str] = Counter({"ok": 0, "no_name": 0, "failed": 0, "timeout": 0})
         self.spacing_s = 1.0
+        self.not_before = 0.0
+        self._note_begun = begun
         self._timeout_s = timeout_s
         self._getaddrinfo = getaddrinfo
         self._clock = clock
@@ -65,6 +70,7 @@ class Resolver:
 
     async def lookup(self, name: str, timeout_s: float | None = None) -> list[str]:
         """Return the addresses of `name` as the resolver orders them, one at least. Raise LookupFailed."""
+        await asyncio.sleep(max(0.0, self.not_before - self._clock()))
         future = self._begin(name)
         done, _ = await asyncio.wait((future,), timeout=timeout_s or self._timeout_s)
         if not done:
@@ -94,6 +100,7 @@ class Resolver:
             # Its end is nobody's concern if nobody waits for it any more.
             future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             self._last[name], self._begun[name] = future, now
+            self._note_begun()
         return self._last[name]
 
     def _ask(self, name: str) -> list[str]:
