@@ -13,14 +13,17 @@ import os
 import re
 import resource
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tests.wire.harness import PATIENCE_S, Client, Ended, Proxy, Reply, Stream, reset
+from tests.wire.harness import PATIENCE_S, Client, Ended, Proxy, Reply, Stream, find_free_port, reset
 from tests.wire.running import ask
 
 GET = b"GET %b HTTP/1.1\r\nHost: edge\r\n\r\n"
@@ -378,6 +381,9 @@ class Load:
         self.refused = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
+        self._asking = 0
         self._number = 0
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
         for thread in self._threads:
@@ -387,6 +393,17 @@ class Load:
         """Wait until so many more answers have come."""
         goal = sum(self.statuses.values()) + count
         wait_until(lambda: sum(self.statuses.values()) >= goal, f"{count} answers; {self.failures[:3]}")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody ask while the block runs: it begins when the last answer has come."""
+        with self._lock:
+            self._go.clear()
+        wait_until(lambda: not self._asking, "the last answers")
+        try:
+            yield
+        finally:
+            self._go.set()
 
     def stop(self) -> None:
         """End every client after its present request."""
@@ -402,6 +419,15 @@ class Load:
     def _fail(self, what: str) -> None:
         with self._lock:
             self.failures.append(what)
+
+    def _begin(self) -> int | None:
+        """Return the number of the next request; None if nobody may ask now."""
+        with self._lock:
+            if not self._go.is_set():
+                return None
+            self._asking += 1
+            self._number += 1
+            return self._number
 
     def _run(self) -> None:
         client: Client | None = None
@@ -420,12 +446,16 @@ class Load:
                             self._fail(f"connect: {error}")
                         time.sleep(0.01)
                         continue
-                with self._lock:
-                    number = self._number = self._number + 1
+                number = self._begin()
+                if number is None:
+                    self._go.wait(0.1)
+                    continue
                 method, data = self.make(number)
                 begun = time.monotonic()
                 client.send(data)
                 reply = client.read_reply(method)
+                with self._lock:
+                    self._asking -= 1
                 client.stream.raw.clear()
                 asked += 1
                 if not reply.is_whole:
@@ -487,6 +517,161 @@ def origin(**how: Any) -> Iterator[QuickOrigin]:
         yield server
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def origins(count: int) -> Iterator[list[QuickOrigin]]:
+    """Run some origins."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(origin()) for _ in range(count)]
+
+
+# A worker by itself.
+
+
+class Located(Protocol):
+    """Whoever listens on a port of this machine."""
+
+    @property
+    def port(self) -> int:
+        """Where."""
+
+
+class LoneWorker:
+    """
+    A worker without supervisor and controller, whose endpoints and settings the test decides.
+
+    Two colors, blue and green, green at weight 0; `settings` change that and the rest. Each has one
+    URL, unless they say otherwise.
+    """
+
+    def __init__(self, *blue: Located, **settings: str | int | float) -> None:
+        self.port = find_free_port()
+        self.settings: dict[str, str] = {
+            "BLUE": "http://app",
+            "GREEN": "http://app",
+            "GREEN_WEIGHT": "0",
+            "SILLYPROXY_ACCESS_LOG": "off",
+            "SILLYPROXY_DRAIN_DELAY": "0",
+            "SILLYPROXY_DRAIN_TIMEOUT": "2",
+            "SILLYPROXY_WORKERS": "1",
+        }
+        self._change(settings)
+        # Of its own, so that what it writes cannot fill a pipe that nobody reads.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `kill`)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.wire.lone_worker", str(self.port), json.dumps(self.settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        if blue:
+            self.use(*blue)
+            wait_until(self._answers, "the worker")
+
+    def _change(self, settings: Mapping[str, str | int | float]) -> None:
+        self.settings.update({name: str(value) for name, value in settings.items()})
+
+    def _answers(self) -> bool:
+        try:
+            return ask_once(self.port, GET % b"/").status > 0
+        except OSError:
+            return False
+
+    def _say(self, what: str, wish: object = 1) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({what: wish}) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, self.read_log()
+        return json.loads(answer)
+
+    def use(
+        self,
+        *blue: Located,
+        unhealthy: Collection[Located] = (),
+        ejected: Mapping[Located, tuple[float, int]] | None = None,
+        generation: int = 0,
+        shedding: bool = False,
+        **others: Sequence[Located],
+    ) -> None:
+        """
+        Tell it the endpoints of blue, and of other colors by their names: all of the first URL.
+
+        `ejected`: for so many seconds from now, for the so-manyth time.
+        """
+        colors = {"blue": blue, "green": (), **others}
+        everyone = {name: [_address(server) for server in servers] for name, servers in colors.items()}
+        sick = [_address(server) for server in unhealthy]
+        now_ns = time.monotonic_ns()
+        out = [
+            [*_address(server), now_ns + int(for_s * 1e9), times]
+            for server, (for_s, times) in (ejected or {}).items()
+        ]
+        self.tell(
+            colors=everyone,
+            unhealthy=dict.fromkeys(colors, sick),
+            ejected=dict.fromkeys(colors, out),
+            generation=generation,
+            shedding=shedding,
+        )
+
+    def tell(self, **fields: object) -> None:
+        """Tell it the endpoints, field by field: addresses are lists of URL's index, IP address, port."""
+        usual = {"colors": {}, "unhealthy": {}, "ejected": {}, "generation": 0, "shedding": False}
+        assert self._say("endpoints", usual | fields)
+
+    def serve(self, **settings: str | int | float) -> None:
+        """Have it serve by other settings, besides those it had: the next generation."""
+        self._change(settings)
+        assert self._say("serve", self.settings)
+
+    def read_counts(self) -> Any:
+        """Return its counts: of the worker, and of each color."""
+        return self._say("counts")
+
+    def hear(self, what: str) -> list[Any]:
+        """Return what it has told its controller, of this kind, since it was heard last."""
+        return [message for message in self._say("said") if message["what"] == what]
+
+    def read_log(self) -> str:
+        """Return what it has logged so far."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def stop(self) -> None:
+        """Let its supervisor be gone; it ends with 0, and no bug has shown."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(20) == 0
+        assert "Traceback" not in self.read_log(), self.read_log()
+
+    def kill(self) -> None:
+        """End it, without any judgement."""
+        self.process.kill()
+        self.process.wait(10)
+        self._log.close()
+
+
+def _address(server: Located) -> list[Any]:
+    return [0, "127.0.0.1", server.port]
+
+
+@contextlib.contextmanager
+def lone_worker(*blue: Located, **settings: str | int | float) -> Iterator[LoneWorker]:
+    """Run a worker with these endpoints of blue."""
+    worker = LoneWorker(*blue, **settings)
+    try:
+        yield worker
+        worker.stop()
+    except BaseException:
+        print(worker.read_log()[-4000:])
+        raise
+    finally:
+        worker.kill()
 
 
 def ask_once(port: int, data: bytes, method: bytes = b"GET") -> Reply:

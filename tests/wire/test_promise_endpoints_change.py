@@ -2,89 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from tests.wire.harness import Client, find_free_port
+from tests.wire.harness import Client
 from tests.wire.stress_tools import (
     GET,
     Load,
+    LoneWorker,
     QuickOrigin,
     ask_many,
     ask_once,
     loading,
-    origin,
+    lone_worker,
+    origins,
+    request,
     show,
     wait_until,
 )
-
-
-class LoneWorker:
-    """A worker whose endpoints the test decides."""
-
-    def __init__(self, *endpoints: QuickOrigin) -> None:
-        self.port = find_free_port()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.wire.lone_worker", str(self.port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        self.use(*endpoints)
-        wait_until(lambda: self._serves(), "the worker")
-
-    def _serves(self) -> bool:
-        try:
-            return ask_once(self.port, GET % b"/").status == 200
-        except OSError:
-            return False
-
-    def _say(self, line: str) -> str:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline()
-
-    def use(self, *endpoints: QuickOrigin) -> None:
-        """Tell it blue's endpoints."""
-        assert self._say(f"blue={','.join(e.address for e in endpoints)} green=") == "ok\n"
-
-    def read_counts(self) -> Any:
-        """Return its counts."""
-        return json.loads(self._say("counts"))
-
-    def stop(self) -> None:
-        """Let its supervisor be gone; it ends with 0."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(20) == 0
-
-
-@contextlib.contextmanager
-def lone_worker(*endpoints: QuickOrigin) -> Iterator[LoneWorker]:
-    """Run a worker with these endpoints."""
-    worker = LoneWorker(*endpoints)
-    try:
-        yield worker
-        worker.stop()
-    finally:
-        worker.process.kill()
-        worker.process.wait(10)
-
-
-@contextlib.contextmanager
-def origins(count: int) -> Iterator[list[QuickOrigin]]:
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(origin()) for _ in range(count)]
 
 
 def test_endpoints_that_change_under_load_fail_no_request() -> None:
@@ -158,18 +93,38 @@ def test_no_endpoint_left_is_503_and_the_next_one_is_used_at_once() -> None:
 
 
 def test_dead_endpoint_that_is_replaced_is_forgotten() -> None:
-    """An endpoint that dies before it is taken off the list (a node that fails): no request fails."""
+    """An endpoint that dies between two requests, before it is taken off the list: no request fails."""
     with origins(2) as (dying, staying), lone_worker(dying, staying) as worker:
         numbers = itertools.count()
         with loading(worker.port, 4, lambda _: (b"GET", GET % b"/?%d" % next(numbers))) as load:
             load.wait_answers(100)
-            dying.listener.close()
-            load.wait_answers(100)
-            dying.close()
+            # What it takes when it dies must not be sent again: the next test counts that.
+            with load.held():
+                dying.close()
             load.wait_answers(200)
             worker.use(staying)
             load.wait_answers(100)
         _judge(load)
+
+
+def test_death_costs_what_was_under_way_and_nothing_else() -> None:
+    """An endpoint that dies amid six POSTs: these six are told so, 502, and nobody else."""
+    with origins(2) as (dying, staying), lone_worker(dying) as worker:
+        under_way = [Client(worker.port) for _ in range(6)]
+        before = dying.served
+        for client in under_way:
+            client.send(request("/sleep/5", "POST", b"x"))
+        wait_until(lambda: dying.served == before + 6, "the requests")
+        worker.use(dying, staying)
+        with loading(worker.port, 4) as load:
+            load.wait_answers(50)
+            with load.held():
+                dying.close()
+            load.wait_answers(100)
+        _judge(load)
+        assert [client.read_reply(b"POST").status for client in under_way] == [502] * 6
+        for client in under_way:
+            client.close()
 
 
 def test_requests_under_way_on_a_removed_endpoint_are_still_counted_as_such() -> None:
