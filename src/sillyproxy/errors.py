@@ -9,6 +9,7 @@ what an upstream does.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -36,6 +37,26 @@ def _client(status: int, detail: str, kind: str = "http_request_error") -> Probl
 
 def _upstream(kind: str, status: int, detail: str) -> Problem:
     return Problem(kind, status, "upstream", detail)
+
+
+def reason_of(number: int | None) -> str:
+    """
+    Return in one word why a connection could not be opened, or broke, by the system's error number.
+
+    >>> reason_of(errno.ECONNREFUSED), reason_of(errno.ENETUNREACH)
+    ('refused', 'unreachable')
+    """
+    return _REASONS.get(number or 0) or errno.errorcode.get(number or 0, "failed").lower()
+
+
+_REASONS: Final = {
+    errno.ECONNREFUSED: "refused",
+    errno.ECONNRESET: "reset",
+    errno.EPIPE: "reset",
+    errno.ETIMEDOUT: "timeout",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+}
 
 
 class BadRequest(Exception):

@@ -69,6 +69,7 @@ class Row(IntEnum):
     QUEUED = 22  # gauge: requests that wait for an endpoint with room
     QUEUE_TIMEOUT = 23  # requests that waited too long for one …
     QUEUE_FULL = 24  # … or found the queue full
+    RESTS = 25  # times that an endpoint was let rest, being far slower than usual
 
 
 RETRY_REASONS: Final = {

@@ -25,6 +25,7 @@ from sillyproxy.proxy.limits import SECOND_NS as SECOND_NS
 from sillyproxy.proxy.loop import Loop
 from sillyproxy.proxy.passive import PassiveHealth, Term
 from sillyproxy.proxy.record import Recorder
+from sillyproxy.proxy.teller import OFTEN_NS, Teller
 from sillyproxy.proxy.upstream import expire_idle
 from sillyproxy.proxy.waiting import WaitingRoom
 from sillyproxy.tools.channel import Endpoints
@@ -42,9 +43,6 @@ _MAX_PEERS: Final = 4096
 
 # The address of a client that has none: it came over a unix socket (RFC 7239, 6.2).
 UNKNOWN: Final = "unknown"
-
-# How often the log hears of what happens to every request.
-_TELL_AGAIN_NS: Final = 10 * SECOND_NS
 
 
 class Edge:
@@ -69,10 +67,10 @@ class Edge:
         self.counts = counts
         self.worker_counts = counts.worker
         self.recorder = recorder
-        self._fallbacks: dict[tuple[int, int], tuple[int, int]] = {}
         self.logs = recorder.writer is not None
         self._peers: dict[str, bytes] = {}
         self.log = log
+        self.teller = Teller(log, lambda: self.loop.now_ns)
         self.passive = PassiveHealth(self, report, report_ejection)
         self.waiting = WaitingRoom(self)
         self.retries = RetryBudget(self)
@@ -170,16 +168,10 @@ class Edge:
         return self._date
 
     def fall_back(self, color: ColorAtWork, other: ColorAtWork, reason: str) -> None:
-        """Count a request that goes to another color; a dead one has many, and the log hears of some."""
+        """Count a request that goes to another color."""
         self.counts.add_fallback(color.slot, other.slot)
-        last_ns, since = self._fallbacks.get((color.slot, other.slot), (-_TELL_AGAIN_NS, 0))
-        now_ns = self.loop.now_ns
-        if now_ns - last_ns < _TELL_AGAIN_NS:
-            self._fallbacks[color.slot, other.slot] = (last_ns, since + 1)
-            return
-        self._fallbacks[color.slot, other.slot] = (now_ns, 0)
-        self.log(
-            "warning", "color fell back", color=color.name, to=other.name, reason=reason, requests=since + 1
+        self.teller.tell(
+            "warning", "color fell back", OFTEN_NS, color=color.name, to=other.name, reason=reason
         )
 
     def tick(self) -> None:

@@ -322,7 +322,11 @@ class Exchange:
         other = None
         if len(self.tried) < _MAX_TRIES:
             other = edge.table.pick_again(color, self.tried, edge.loop.now_ns)
-        if other is None or (reason is not None and not edge.retries.grant(self)):
+        if other is None:
+            edge.passive.note_down(color, problem.kind)
+            self.reply(problem)
+            return
+        if reason is not None and not edge.retries.grant(self):
             self.reply(problem)
             return
         if reason is not None:

@@ -54,7 +54,7 @@ def broke(exchange: Exchange, *, nothing_sent: bool) -> None:
     elif silent and whole and repeat(exchange, errors.TERMINATED):
         return
     else:
-        blame(exchange)
+        blame(exchange, errors.TERMINATED.detail)
     exchange.reply(errors.TERMINATED)
 
 
@@ -62,16 +62,25 @@ def fail(exchange: Exchange, problem: Problem, *, answered: bool = False) -> Non
     """There will be no answer of the endpoint's, and nothing of one went to the client."""
     exchange.drop_upstream()
     if problem.side == "upstream":
-        blame(exchange, answered=answered)
+        blame(exchange, problem.detail, answered=answered)
     exchange.reply(problem)
 
 
-def blame(exchange: Exchange, *, gateway: bool = True, answered: bool = False) -> None:
-    """Hold a failure against the endpoint."""
+def malformed(exchange: Exchange, problem: Problem, data: bytes, *, answered: bool = False) -> None:
+    """What the endpoint says is no response, and `data` is how it begins."""
     endpoint = exchange.endpoint
     color = exchange.color
     if endpoint is not None and color is not None:
-        exchange.edge.passive.blame(color, endpoint, gateway=gateway, answered=answered)
+        exchange.edge.passive.note_malformed(color, endpoint, problem, data)
+    fail(exchange, problem, answered=answered)
+
+
+def blame(exchange: Exchange, what: str, *, gateway: bool = True, answered: bool = False) -> None:
+    """Hold a failure against the endpoint; `what` it was, in a few words."""
+    endpoint = exchange.endpoint
+    color = exchange.color
+    if endpoint is not None and color is not None:
+        exchange.edge.passive.blame(color, endpoint, what, gateway=gateway, answered=answered)
 
 
 def repeat(exchange: Exchange, problem: Problem, *, status: int = 0) -> bool:
@@ -88,7 +97,8 @@ def repeat(exchange: Exchange, problem: Problem, *, status: int = 0) -> bool:
     if not edge.retries.grant(exchange):
         return False
     exchange.drop_upstream()
-    blame(exchange, gateway=not status or status in GATEWAY_ERRORS, answered=status > 0)
+    what = f"status {status}" if status else problem.detail
+    blame(exchange, what, gateway=not status or status in GATEWAY_ERRORS, answered=status > 0)
     exchange.repeats += 1
     exchange.give_up_on(endpoint)
     exchange.go_elsewhere(problem, Row.RETRY_RESET)
@@ -101,7 +111,7 @@ def cut_short(exchange: Exchange, *, by_endpoint: bool = True) -> None:
     assert color is not None
     if by_endpoint:
         exchange.edge.counts.rows[color.slot][Row.CUT_SHORT] += 1
-        blame(exchange, answered=True)
+        blame(exchange, errors.CUT_SHORT.detail, answered=True)
     bounded = exchange.download != UNTIL_CLOSE and not (exchange.download == CHUNKED and exchange.minor == 0)
     exchange.drop_upstream()
     down = exchange.down

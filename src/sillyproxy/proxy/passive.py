@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sillyproxy.errors import Problem
 from sillyproxy.metrics.layout import ROW_HEAD, Row, quantile_ns
+from sillyproxy.proxy.teller import OFTEN_NS, SELDOM_NS
 from sillyproxy.tools.channel import Address, Endpoints
 from sillyproxy.traffic import outlier
 from sillyproxy.traffic.color import ColorAtWork
@@ -27,6 +29,8 @@ Term = tuple[int, int]
 _LOOK_EVERY_NS = 1_000_000_000
 _ENOUGH = 20
 _SMALL_BYTES = 65536
+_SHOWN_BYTES = 80
+_DOWN = "color is down"
 _REASON_ROWS = {"consecutive": Row.EJECT_CONSECUTIVE, "error_rate": Row.EJECT_RATE}
 
 
@@ -58,8 +62,15 @@ class PassiveHealth:
         endpoint.fail(edge.loop.now_ns)
         if endpoint.failures == 1:
             self._report(color.name, endpoint, False, reason)
-            edge.log("warning", "endpoint avoided", color=color.name, endpoint=endpoint.name, reason=reason)
-        self.blame(color, endpoint, answered=False)
+            edge.log(
+                "warning",
+                "endpoint avoided",
+                color=color.name,
+                endpoint=endpoint.name,
+                reason=reason,
+                retry_in_s=(endpoint.avoided_until_ns - edge.loop.now_ns) / 1e9,
+            )
+        self.blame(color, endpoint, f"connect: {reason}", answered=False)
 
     def welcome(self, color: ColorAtWork, endpoint: Endpoint) -> None:
         """Note that a connection to `endpoint` opened."""
@@ -67,11 +78,44 @@ class PassiveHealth:
             self._report(color.name, endpoint, True, "connected")
             self._edge.log("info", "endpoint back", color=color.name, endpoint=endpoint.name)
             endpoint.succeed()
+        self._note_up(color)
+
+    def note_down(self, color: ColorAtWork, reason: str) -> None:
+        """Note a request that no endpoint of its color could take, nor any other color."""
+        self._edge.teller.tell(
+            "error", _DOWN, OFTEN_NS, color=color.name, reason=reason, endpoints=len(color.endpoints)
+        )
+
+    def _note_up(self, color: ColorAtWork) -> None:
+        if self._edge.teller.was_told(_DOWN, color.name):
+            self._edge.log("info", "color is back", color=color.name)
+
+    def note_malformed(self, color: ColorAtWork, endpoint: Endpoint, problem: Problem, data: bytes) -> None:
+        """Note a response that is none; the log shows how it begins."""
+        self._edge.teller.tell(
+            "warning",
+            "malformed response",
+            SELDOM_NS,
+            color=color.name,
+            endpoint=endpoint.name,
+            reason=problem.detail,
+            begins=repr(bytes(data[:_SHOWN_BYTES]))[2:-1],
+        )
 
     def blame(
-        self, color: ColorAtWork, endpoint: Endpoint, *, gateway: bool = True, answered: bool = False
+        self,
+        color: ColorAtWork,
+        endpoint: Endpoint,
+        what: str,
+        *,
+        gateway: bool = True,
+        answered: bool = False,
     ) -> None:
-        """Note that a request failed at `endpoint` (`outlier.note_failure` says what the words mean)."""
+        """
+        Note that a request failed at `endpoint`, and in a few words how.
+
+        `outlier.note_failure` says what `gateway` and `answered` mean.
+        """
         if endpoint.gone:
             return
         edge = self._edge
@@ -81,6 +125,7 @@ class PassiveHealth:
         if reason is None:
             return
         until_ns, times = outlier.next_term(endpoint, rules, now_ns)
+        why = f"{outlier.describe(endpoint, reason)}, the last: {what}"
         self._eject(endpoint, until_ns, times)
         edge.counts.rows[color.slot][_REASON_ROWS[reason]] += 1
         edge.log(
@@ -88,11 +133,11 @@ class PassiveHealth:
             "endpoint ejected",
             color=color.name,
             endpoint=endpoint.name,
-            reason=reason,
+            reason=why,
             for_s=round((until_ns - now_ns) / 1e9, 1),
             times=times,
         )
-        self._report_ejection(color.name, endpoint, (until_ns, times), reason)
+        self._report_ejection(color.name, endpoint, (until_ns, times), why)
 
     def note_slow(self, exchange: Exchange, took_ns: int) -> None:
         """Note an exchange that took far longer than usual for its color, if that is the endpoint's doing."""
@@ -105,7 +150,19 @@ class PassiveHealth:
             and exchange.status != 101
             and not exchange.tried
         ):
-            outlier.note_slow(endpoint, took_ns, self._edge.loop.now_ns)
+            edge = self._edge
+            color = exchange.color
+            if color is not None and outlier.note_slow(endpoint, took_ns, edge.loop.now_ns):
+                color.row[Row.RESTS] += 1
+                edge.teller.tell(
+                    "info",
+                    "endpoint is slow, letting it rest",
+                    SELDOM_NS,
+                    color=color.name,
+                    endpoint=endpoint.name,
+                    took_ms=round(took_ns / 1e6, 1),
+                    slow_from_ms=round(color.slow_from_ns / 1e6, 1),
+                )
 
     def tick(self, now_ns: int) -> None:
         """Learn how long the colors' answers usually take."""
@@ -145,7 +202,9 @@ class PassiveHealth:
                 ):
                     # One whose term is over is told for the number, and for the slow start.
                     self._eject(endpoint, *ejection)
-                if endpoint.unhealthy:
+                if endpoint.is_eligible(now_ns):
+                    self._note_up(color)
+                elif endpoint.unhealthy:
                     for upstream in tuple(endpoint.idle):
                         upstream.close()
 

@@ -14,7 +14,7 @@ from sillyproxy.errors import BadResponse
 from sillyproxy.http1.forward import without_chunks
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, UNTIL_CLOSE, Chunked
 from sillyproxy.metrics.layout import Worker
-from sillyproxy.proxy.failure import GATEWAY_ERRORS, blame, broke, fail, repeat
+from sillyproxy.proxy.failure import GATEWAY_ERRORS, blame, broke, fail, malformed, repeat
 from sillyproxy.proxy.limits import RELAY_BYTES
 from sillyproxy.proxy.loop import GONE
 from sillyproxy.proxy.relay import relay_response, take
@@ -59,7 +59,7 @@ def read_head(exchange: Exchange, events: int) -> None:
         try:
             plan = responses[data[:end]]
         except BadResponse as error:
-            fail(exchange, error.problem)
+            malformed(exchange, error.problem, data)
             return
         if plan.status >= 200:
             _answer(exchange, plan, data, end, more=more)
@@ -78,10 +78,10 @@ def read_head(exchange: Exchange, events: int) -> None:
 
 def _wait_head(exchange: Exchange, upstream: Upstream, data: bytes, *, more: bool, too_large: bool) -> None:
     if too_large:
-        fail(exchange, errors.RESPONSE_TOO_LARGE)
+        malformed(exchange, errors.RESPONSE_TOO_LARGE, data)
     elif not b"HTTP/1.".startswith(data[:7]) or b"\n" in data.replace(b"\r\n", b""):
         # Waiting for the end of what is no head would only turn a 502 into a 504.
-        fail(exchange, errors.BAD_RESPONSE)
+        malformed(exchange, errors.BAD_RESPONSE, data)
     else:
         upstream.inbox = data
         if more:
@@ -126,7 +126,7 @@ def _answer(exchange: Exchange, plan: ResponsePlan, data: bytes, end: int, *, mo
     if plan.status >= 500:
         if repeat(exchange, errors.TERMINATED, status=plan.status):
             return
-        blame(exchange, gateway=plan.status in GATEWAY_ERRORS, answered=True)
+        blame(exchange, f"status {plan.status}", gateway=plan.status in GATEWAY_ERRORS, answered=True)
     extra = len(data) - end - 4
     if extra == body and plan.dated and exchange.minor and not (exchange.upload or down.outbox):
         # The whole response is here, as nearly always.
@@ -192,7 +192,7 @@ def _answer_in_parts(exchange: Exchange, plan: ResponsePlan, body: int, rest: by
     if out is None:
         # The head alone would promise a body that cannot come.
         exchange.state = WAITING
-        fail(exchange, errors.BAD_RESPONSE, answered=True)
+        malformed(exchange, errors.BAD_RESPONSE, rest, answered=True)
         return
     head += b"\r\n\r\n"
     head += out

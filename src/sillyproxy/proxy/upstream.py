@@ -13,7 +13,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final
 
-from sillyproxy.errors import CONNECT_TIMEOUT, REFUSED
+from sillyproxy.errors import CONNECT_TIMEOUT, REFUSED, reason_of
 from sillyproxy.metrics.layout import Row
 from sillyproxy.proxy.limits import SILENT_MACHINE_S
 from sillyproxy.proxy.loop import IN, OUT, READ, READ_WRITE
@@ -128,7 +128,7 @@ class Upstream:
         self.connecting = False
         if error:
             self.close()
-            exchange.connect_failed(REFUSED, Row.RETRY_REFUSED, errno.errorcode.get(error, str(error)))
+            exchange.connect_failed(REFUSED, Row.RETRY_REFUSED, reason_of(error))
         else:
             # Waiting to write as well would tell us of every acknowledgement that crosses a read.
             self.waits_writable = False

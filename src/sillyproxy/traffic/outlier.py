@@ -86,19 +86,28 @@ def note_failure(
     return None
 
 
+def describe(endpoint: Endpoint, reason: Reason) -> str:
+    """Return in words why an endpoint is an outlier, while its record still tells."""
+    if reason == "consecutive":
+        return f"{endpoint.record.in_a_row} failures in a row"
+    return f"{endpoint.record.errors} of {_requests(endpoint)} requests failed"
+
+
 def slow_from_ns(median_ns: int) -> int:
     """Return from when on an answer is far too late, where the median is `median_ns`; ns."""
     return max(SLOW_AT_LEAST_NS, SLOW_TIMES * median_ns)
 
 
-def note_slow(endpoint: Endpoint, took_ns: int, now_ns: int) -> None:
-    """Note an answer that was far too late: the third in a row lets the endpoint rest."""
+def note_slow(endpoint: Endpoint, took_ns: int, now_ns: int) -> bool:
+    """Note an answer that was far too late; True if it is one too many, and the endpoint rests now."""
     record = endpoint.record
     in_between = endpoint.answered - record.slow_at > 1
     record.slow_in_a_row = 1 if in_between else record.slow_in_a_row + 1
     record.slow_at = endpoint.answered
-    if record.slow_in_a_row >= SLOW_IN_A_ROW:
-        endpoint.rest(now_ns + min(REST_TIMES * took_ns, LONGEST_REST_NS))
+    if record.slow_in_a_row < SLOW_IN_A_ROW:
+        return False
+    endpoint.rest(now_ns + min(REST_TIMES * took_ns, LONGEST_REST_NS))
+    return True
 
 
 def next_term(endpoint: Endpoint, rules: Outlier, now_ns: int) -> tuple[int, int]:

@@ -1,0 +1,47 @@
+"""
+What the log hears of things that may happen to every request: the first, and then one now and then.
+
+Each line says how many there were since the line before it, so that nothing is hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+# How often the log hears of the same thing.
+OFTEN_NS: Final = 10_000_000_000
+SELDOM_NS: Final = 60_000_000_000
+_MOST_KEYS: Final = 1024
+
+
+class Teller:
+    """Keeps `log` from being told the same again and again; `clock` returns monotonic ns."""
+
+    def __init__(self, log: Callable[..., None], clock: Callable[[], int]) -> None:
+        self._log = log
+        self._clock = clock
+        self._told: dict[tuple[str, ...], tuple[int, int]] = {}
+
+    def tell(
+        self, level: str, message: str, every_ns: int, **fields: str | int | float | bool | None
+    ) -> None:
+        """
+        Log a line, or only count it: `every_ns` is how often there is one of a message, color and endpoint.
+
+        `requests` is added: how many this line stands for.
+        """
+        key = (message, str(fields.get("color")), str(fields.get("endpoint")), str(fields.get("to")))
+        last_ns, since = self._told.get(key, (-every_ns, 0))
+        now_ns = self._clock()
+        if now_ns - last_ns < every_ns:
+            self._told[key] = (last_ns, since + 1)
+            return
+        if len(self._told) >= _MOST_KEYS:
+            self._told.clear()
+        self._told[key] = (now_ns, 0)
+        self._log(level, message, **fields, requests=since + 1)
+
+    def was_told(self, message: str, color: str) -> bool:
+        """Tell whether the log has heard this of a color; from now on it has not."""
+        return self._told.pop((message, color, "None", "None"), None) is not None
