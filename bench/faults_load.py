@@ -19,6 +19,7 @@ import json
 import random
 import re
 import select
+import signal
 import socket
 import sys
 import time
@@ -211,4 +212,5 @@ def main(port: str, rate: str, seconds: str, start: str, seed: str, out: str) ->
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
     main(*sys.argv[1:])

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import random
 import select
+import signal
 import socket
 import struct
 import sys
@@ -151,6 +152,7 @@ def tell(control: Path, word: str) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     address, port, control, seed = sys.argv[1:]
     try:
         Replica(address, int(port), Path(control), int(seed)).serve()

@@ -14,6 +14,7 @@ import fcntl
 import os
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -171,6 +172,7 @@ def carry(device: str, namespace: str, delay_file: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         carry(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
     except KeyboardInterrupt:
