@@ -132,6 +132,7 @@ class _Worker:
         if not self._is_open and self._phase == SERVING:
             self._is_open = True
             self._accept_on(self._sockets)
+            self._tell_supervisor(self._edge.table.generation)
 
     def _accept_on(self, sockets: dict[int, socket.socket]) -> None:
         """Accept on these from now on; who waits on one of the others is accepted first."""
@@ -162,6 +163,11 @@ class _Worker:
 
     def _say_applied(self, generation: int) -> None:
         self._channel.send(Applied(self._setup.index, generation))
+        self._tell_supervisor(generation)
+
+    def _tell_supervisor(self, generation: int) -> None:
+        if self._setup.control is not None and self._is_open:
+            self._setup.control.send(Applied(self._setup.index, generation))
 
     # What the supervisor says.
 

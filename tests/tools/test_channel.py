@@ -82,6 +82,17 @@ def test_more_sockets_than_a_message_carries_are_refused(wire: tuple[Channel, Ch
         sock.close()
 
 
+def test_nudge_is_seen_by_no_reader_and_tells_whether_there_is_one(wire: tuple[Channel, Channel]) -> None:
+    """A nudge is unread until the other side reads; it is no message."""
+    left, right = wire
+    assert not left.has_unread()
+    left.nudge()
+    assert left.has_unread()
+    assert left.send(Hello(0, 7, 1))
+    assert right.receive() == [Hello(0, 7, 1)]
+    assert not left.has_unread()
+
+
 def test_sending_to_nobody_is_no_error(wire: tuple[Channel, Channel]) -> None:
     """A process that died is found by its parent, not by who writes to it."""
     left, right = wire

@@ -43,6 +43,8 @@ class StandIn:
         signal.signal(signal.SIGTERM, lambda *_: self.drain(self.setup.config.timeouts.drain_delay_s))
         signal.signal(signal.SIGINT, lambda *_: self.drain(0.0))
         self.setup.channel.send(Hello(self.setup.index, os.getpid(), self.setup.config.generation))
+        assert self.setup.control is not None
+        self.setup.control.send(Applied(self.setup.index, self.setup.config.generation))
         while not self.end or time.monotonic() < self.end:
             wires = [self.setup.channel, self.setup.control, self.setup.lifeline]
             waited: list[Any] = [*self.setup.listeners, *wires]
@@ -68,7 +70,8 @@ class StandIn:
             self.setup.listeners = list(sockets)
             self.counts.worker[Worker.GENERATION] = message.config.generation
             self.counts.publish()
-            self.setup.channel.send(Applied(self.setup.index, message.config.generation))
+            for wire in (self.setup.channel, control):
+                wire.send(Applied(self.setup.index, message.config.generation))
 
     def drain(self, delay_s: float) -> None:
         if os.environ.get("STANDIN") != "stuck" and not self.end:

@@ -24,7 +24,7 @@ from tests.wire.harness import Client, find_free_port
 from tests.wire.running import ask
 from tests.wire.stress_tools import GET, QuickOrigin, ask_once, origin, request, show, wait_until
 
-RESTARTS = int(os.environ.get("WIRE_RESTARTS", "25"))
+RESTARTS = int(os.environ.get("WIRE_RESTARTS", "15"))
 
 
 @pytest.fixture

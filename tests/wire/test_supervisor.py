@@ -153,6 +153,22 @@ def test_connection_that_waits_for_a_dead_worker_is_served_by_its_successor() ->
             assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["worker 0", "controller"])
+def test_process_that_hangs_is_replaced(name: str) -> None:
+    """
+    A process that is stopped and never goes on is killed within some ten seconds; what waits in the
+    queue of a worker is served by its successor.
+    """
+    with running(SILLYPROXY_WORKERS="1") as proxy:
+        proxy.wait_serving()
+        pid = proxy.pid_of(name)
+        os.kill(pid, signal.SIGSTOP)
+        assert int(proxy.get().split()[1]) != (pid if name == "worker 0" else 0)
+        proxy.wait_line(f"{name} hangs, killing it pid={pid}")
+        wait_until(lambda: proxy.pid_of(name) != pid, "the successor")
+
+
 def test_killed_controller_is_replaced_and_workers_serve_on() -> None:
     """Without a controller requests are served; its successor knows all workers and tells them all."""
     with running() as proxy:

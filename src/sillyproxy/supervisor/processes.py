@@ -19,13 +19,17 @@ from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from sillyproxy.tools import logs
-from sillyproxy.tools.channel import Channel, Message, make_pair
+from sillyproxy.tools.channel import Applied, Channel, Message, make_pair
 
 # A process that keeps dying is started again after 0, 0.1, 0.2, 0.4 … 5 s; one that lived
 # this long has not kept dying.
 FIRST_BACKOFF_S: Final = 0.1
 LAST_BACKOFF_S: Final = 5.0
 LIVED_S: Final = 10.0
+
+# One that has read nothing for so many looks hangs: it is killed, and its successor serves who waits.
+LOOK_AT_PULSE_EVERY_S: Final = 2.0
+HANGS_AFTER_LOOKS: Final = 5
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +38,8 @@ class Process:
     One process. `pid` is 0 while there is none, `due` when to start it then.
 
     `control` is our end of the wire to it, `untold` what it has not been told yet because the
-    wire was full. `deadline` is when it is killed if it is `leaving`.
+    wire was full, `applied` the generation by which it says it serves, `silent` how many looks in
+    a row it has not read what was sent. `deadline` is when it is killed if it is `leaving`.
     """
 
     name: str
@@ -49,6 +54,8 @@ class Process:
     deadline: float = 0.0
     control: Channel | None = None
     untold: set[type[Message]] = field(default_factory=set)
+    applied: int = 0
+    silent: int = 0
 
     def backoff_s(self) -> float:
         """Return how long to wait before the next start."""
@@ -73,10 +80,33 @@ class Process:
             self.deadline = deadline
             self.tell(signal.SIGTERM)
 
+    def hear(self) -> None:
+        """Read what it says."""
+        for message in self.control.receive() if self.control else ():
+            if isinstance(message, Applied):
+                self.applied = message.generation
+
+    def is_hanging(self) -> bool:
+        """
+        Look whether it has read what was sent, and send a nudge for the next look.
+
+        Looks are counted, not seconds: a machine that slept, or a container that was paused, has
+        not let anybody read, and makes nobody's silence longer than by one look.
+        """
+        if self.control is None or self.leaving:
+            return False
+        if self.control.has_unread():
+            self.silent += 1
+        else:
+            self.silent = 0
+            self.control.nudge()
+        return self.silent >= HANGS_AFTER_LOOKS
+
     def bury(self, now: float) -> None:
         """Note that it has ended, and when to start the next."""
         self.pid = 0
         self.untold.clear()
+        self.applied = self.silent = 0
         if self.control is not None:
             self.control.close()
             self.control = None

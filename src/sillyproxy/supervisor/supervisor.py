@@ -42,7 +42,7 @@ from sillyproxy.metrics.layout import Worker as Count
 from sillyproxy.setup import ControllerSetup, WorkerSetup
 from sillyproxy.supervisor.addresses import Addresses, Plan
 from sillyproxy.supervisor.forks import Forks
-from sillyproxy.supervisor.processes import Process, reap, start
+from sillyproxy.supervisor.processes import LOOK_AT_PULSE_EVERY_S, Process, reap, start
 from sillyproxy.supervisor.source import LOOK_EVERY_S, Source
 from sillyproxy.tools import logs
 from sillyproxy.tools.channel import Channel, Refused, Serve
@@ -64,6 +64,7 @@ SAME_WISH_S: Final = 0.1
 
 # Until a process that does not read its wire is told again.
 RETELL_S: Final = 0.2
+HEAR_AGAIN_S: Final = 0.05
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 WAITED: Final = (*STOPS, signal.SIGHUP, signal.SIGCHLD)
@@ -96,6 +97,8 @@ class Supervisor:
         self._stopped = 0.0
         self._killed = 0
         self._next_look = 0.0
+        self._next_pulse = 0.0
+        self._is_ready = False
         self._controller = Process("controller", self._be_controller)
         self._workers: list[Process] = []
 
@@ -109,7 +112,6 @@ class Supervisor:
             gc.collect()
             gc.freeze()  # a collection would write to pages that are shared with the workers
             self._advance()
-            notify(READY=1)
             while any(process.pid for process in self._processes()) or self._phase == RUNNING:
                 self._wait()
             return 1 if self._killed else 0
@@ -122,11 +124,7 @@ class Supervisor:
     # One turn: a signal, a death, or a moment that was waited for.
 
     def _wait(self) -> None:
-        moments = list(self._moments())
-        if moments:
-            taken = signal.sigtimedwait(WAITED, max(0.0, min(moments) - time.monotonic()))
-        else:
-            taken = signal.sigwaitinfo(WAITED)
+        taken = signal.sigtimedwait(WAITED, max(0.0, min(self._moments()) - time.monotonic()))
         if taken is not None and taken.si_signo in STOPS:
             self._stop(signal.Signals(taken.si_signo))
         elif taken is not None and taken.si_signo == signal.SIGHUP:
@@ -146,7 +144,9 @@ class Supervisor:
             moments.append(time.monotonic() + RETELL_S)
         if self._source.is_watched:
             moments.append(self._next_look)
-        return moments
+        if not self._is_ready:
+            moments.append(time.monotonic() + HEAR_AGAIN_S)
+        return [*moments, self._next_pulse]
 
     def _advance(self) -> None:
         """Start what is due to start, kill what is overdue, or take the next step of the stop."""
@@ -159,6 +159,8 @@ class Supervisor:
                 if process.is_due(now):
                     self._start(process)
                 self._tell(process)
+            self._hear()
+            self._feel_pulse(now)
             return
         if self._phase == DRAINING and not any(worker.pid for worker in self._workers):
             self._phase = CLOSING
@@ -168,6 +170,26 @@ class Supervisor:
             for process in self._processes() if self._phase == CLOSING else self._workers:
                 self._kill(process)
             self._deadline = now + CLOSE_TIMEOUT_S
+
+    def _hear(self) -> None:
+        """Tell the service manager when every worker serves by the configuration in force."""
+        for worker in self._workers:
+            worker.hear()
+        if not self._is_ready and all(
+            worker.applied == self._config.generation for worker in self._workers if worker.wanted
+        ):
+            self._is_ready = True
+            notify(READY=1)
+
+    def _feel_pulse(self, now: float) -> None:
+        """Kill who hangs."""
+        if now < self._next_pulse:
+            return
+        self._next_pulse = now + LOOK_AT_PULSE_EVERY_S
+        for process in self._processes():
+            if process.is_hanging():
+                logs.error(f"{process.name} hangs, killing it", pid=process.pid)
+                process.tell(signal.SIGKILL)
 
     def _kill(self, process: Process) -> None:
         if process.pid:
@@ -212,7 +234,7 @@ class Supervisor:
             self._refuse(why, (str(error),))
         except OSError as error:  # no descriptors for more workers
             self._refuse(why, (f"cannot serve by it: {error}",))
-        notify(READY=1)
+        self._is_ready = False
 
     def _refuse(self, why: str, problems: tuple[str, ...]) -> None:
         for problem in problems:
