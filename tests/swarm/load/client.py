@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KEEPING, RENEWING = 8, 4  # users that keep their connection, and that take a new one each time
-SLOW, SLOWNESS_S = 2, 3.0  # users that take their time to upload: what is under way when a task stops
+SLOW, SLOWNESS_S = 6, 3.0  # users that take their time to upload: what is under way when a task stops
 PAUSE_S = 0.05  # between two requests of a user
 LIFE = 40  # requests on a kept connection: then look again who is there
 TIMEOUT_S = 10.0
@@ -70,7 +70,7 @@ class Counts:
 
 counts = Counts()
 numbers = itertools.count(1)  # of requests: a proxy's log shows them in the targets
-under_way: dict[int, float] = {}  # by number: when it was begun
+under_way: dict[int, float] = {}  # by number: since when, waiting for a connection included
 
 
 class User:
@@ -90,10 +90,11 @@ class User:
             if self.streams and self.streams[0].at_eof():
                 counts.closed_idle += 1
                 self.close()
+            number = next(numbers)
+            under_way[number] = time.time()
             if not self.streams:
                 self.streams = await self.connect()
-            number = next(numbers)
-            begun = under_way[number] = time.time()
+            begun = time.time()
             try:
                 await asyncio.wait_for(self.ask(method, number), TIMEOUT_S)
             except (Failed, OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
