@@ -160,7 +160,9 @@ class QuickOrigin:
     `/` the color; `/status/N`; `/bytes/N`; `/chunked/N`; `/sleep/S`, then as `/`; `/echo` the
     body's length; `/break` closes, `/reset` resets before an answer; `/cut` closes amid one;
     `/hang` never answers; `/trickle/N` one byte each 10 ms; `/deaf` reads no body until `hear`
-    is set. `closing_after` N: closes each connection after N answers, without a word.
+    is set. `closing_after` N: closes each connection after N answers, without a word. `mood` is asked
+    with each request's number for a path in place of the request's own; empty: as that says.
+    `order` are the ids (X-Id) in the order they came, `busiest` how many were under way at once.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, closing_after: int = 0) -> None:
@@ -170,6 +172,9 @@ class QuickOrigin:
         self.closing_after = closing_after
         self.colors: Counter[str] = Counter()
         self.ids: Counter[str] = Counter()
+        self.order: list[str] = []
+        self.mood: Callable[[int], str] = lambda number: ""
+        self.busy = self.busiest = 0
         self.ended: Counter[str] = Counter()  # how waits of /hang and /bytes for a gone proxy ended, by path
         self.connections = 0
         self.served = 0
@@ -246,15 +251,24 @@ class QuickOrigin:
             self.colors[color] += 1
             if "x-id" in fields:
                 self.ids[fields["x-id"]] += 1
+                self.order.append(fields["x-id"])
+            path = self.mood(self.served) or path
+            self.busy += 1
+            self.busiest = max(self.busiest, self.busy)
         _, what, *rest_of_path = path.split("/")
         number = rest_of_path[0] if rest_of_path else ""
         sock = stream.sock
-        if what == "deaf":
-            self.hear.wait(60)
-        length = self._read_body(stream, fields)
-        if what in ("", "sleep", "deaf"):
+        try:
+            if what == "deaf":
+                self.hear.wait(60)
+            length = self._read_body(stream, fields)
             if what == "sleep":
                 time.sleep(float(number))
+        finally:
+            # Before the answer: the next request may come as soon as that is there.
+            with self.lock:
+                self.busy -= 1
+        if what in ("", "sleep", "deaf"):
             body = color.encode()
         elif what == "echo":
             body = str(length).encode()
