@@ -182,7 +182,7 @@ async def test_endpoint_is_knocked_at_once_a_round(monkeypatch: pytest.MonkeyPat
         await wait_until(lambda: it.gate.is_open)
         await asyncio.sleep(0.3)
         assert len(knocks) == 5
-        assert min(later - earlier for earlier, later in pairwise(knocks)) > 0.09
+        assert min(later - earlier for earlier, later in pairwise(knocks)) > 0.05
 
 
 async def test_one_endpoint_that_answers_is_enough() -> None:

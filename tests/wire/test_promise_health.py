@@ -111,7 +111,7 @@ def test_one_process_asks_for_all_workers() -> None:
             wait_workers(proxy, 6)
             before, begun = origin.asked, time.monotonic()
             wait_until(lambda: origin.asked >= before + 6, "six checks")
-            assert time.monotonic() - begun > 2.0  # six workers would need half a second
+            assert time.monotonic() - begun > 1.5  # six workers would need half a second
 
 
 def test_endpoint_that_fails_from_the_start_gets_no_request() -> None:
@@ -260,7 +260,7 @@ def test_ejection_is_known_to_all_and_survives_the_controller() -> None:
 def _expect_ejected(proxy: Proxy, origin: QuickOrigin) -> None:
     state = read_states(proxy)[origin.address]
     assert state["state"] == "ejected"
-    assert state["reason"] in ("consecutive", "error_rate")
+    assert "in a row" in state["reason"]
     assert not state["up"]
     assert 0 < state["until"] - time.time() <= 301
     wait_until(
