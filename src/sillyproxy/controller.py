@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import time
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from sillyproxy.admin.app import build_app
@@ -78,6 +78,14 @@ def run(setup: ControllerSetup) -> int:
     return asyncio.run(Controller(setup).run())
 
 
+class _Waiting(NamedTuple):
+    """Since when something is waited for before it can be told, until when for names, and for all of it."""
+
+    since: float
+    names_until: float
+    until: float
+
+
 class Controller:
     """One life of the controller."""
 
@@ -92,8 +100,7 @@ class Controller:
             self._health, self._open_gate, self._discovery.problems, is_open=bool(setup.lasting[GATE_OPEN])
         )
         self._newest = self._shown = setup.config
-        # The loop's time since when something is waited for, and until when; None when nothing is.
-        self._waiting: tuple[float, float] | None = None
+        self._waiting: _Waiting | None = None
         self._message: Endpoints | None = None
         self._told: dict[tuple[str, Address], Target] = {}
         self._ejected: set[Target] = set()
@@ -189,7 +196,10 @@ class Controller:
         now = asyncio.get_running_loop().time()
         was_waiting = self._waiting is not None
         self._newest = config
-        self._waiting = self._waiting or (now, now + patience_s)
+        since = self._waiting.since if self._waiting else now
+        # Reloads that come one after the other do not put it off for ever.
+        last = since + 2 * patience_s
+        self._waiting = _Waiting(since, min(now + NAMES_S, last), min(now + patience_s, last))
         self._resolver.spacing_s = spacing_s = min(SPACING_S, config.discovery_interval_s)
         if self._message is None:
             self._resolver.not_before = self._setup.lasting[LOOKED_UP_NS] / 1e9 + spacing_s
@@ -262,19 +272,19 @@ class Controller:
             probes = probes_of(self._shown, self._discovery.endpoints(self._shown)) | probes
         self._health.apply(probes, self._newest.color_header)
         self._gate.apply(self._newest, found)
-        if self._waiting and self._may_tell(found, *self._waiting):
+        if self._waiting and self._may_tell(found, self._waiting):
             self._waiting = None
             self._shown = self._board.config = self._newest
             self._discovery.keep(self._shown)
         if self._message is not None or not self._waiting:
             self._spread()
 
-    def _may_tell(self, found: dict[str, tuple[Address, ...]], since: float, until: float) -> bool:
+    def _may_tell(self, found: dict[str, tuple[Address, ...]], waiting: _Waiting) -> bool:
         """Whether the newest configuration can be told whole, or has been waited for long enough."""
         now = asyncio.get_running_loop().time()
-        if now >= until:
+        if now >= waiting.until:
             return True
-        if now < since + NAMES_S and not self._discovery.is_settled(self._newest):
+        if now < waiting.names_until and not self._discovery.is_settled(self._newest):
             return False
         return self._health.is_settled(target for _, _, target in targets_of(self._newest, found))
 
