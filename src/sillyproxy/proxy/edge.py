@@ -15,6 +15,7 @@ from time import gmtime, strftime, time
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy.config.schema import Config
+from sillyproxy.errors import Problem
 from sillyproxy.http1.forward import RequestPlans, ResponsePlans, peer_fields
 from sillyproxy.metrics.layout import Row, Worker
 from sillyproxy.metrics.slab import Counts
@@ -23,7 +24,7 @@ from sillyproxy.proxy.generations import Generations
 from sillyproxy.proxy.limits import RELAY_BYTES
 from sillyproxy.proxy.limits import SECOND_NS as SECOND_NS
 from sillyproxy.proxy.loop import Loop
-from sillyproxy.proxy.passive import PassiveHealth, Term
+from sillyproxy.proxy.passive import FELL_BACK, PassiveHealth, Term
 from sillyproxy.proxy.record import Recorder
 from sillyproxy.proxy.teller import OFTEN_NS, Teller
 from sillyproxy.proxy.upstream import expire_idle
@@ -167,12 +168,11 @@ class Edge:
             self._date = strftime("%a, %d %b %Y %H:%M:%S GMT", gmtime(now)).encode()
         return self._date
 
-    def fall_back(self, color: ColorAtWork, other: ColorAtWork, reason: str) -> None:
+    def fall_back(self, color: ColorAtWork, other: ColorAtWork, problem: Problem) -> None:
         """Count a request that goes to another color."""
         self.counts.add_fallback(color.slot, other.slot)
-        self.teller.tell(
-            "warning", "color fell back", OFTEN_NS, color=color.name, to=other.name, reason=reason
-        )
+        reason = color.why_nobody(self.loop.now_ns) or problem.detail
+        self.teller.tell("warning", FELL_BACK, OFTEN_NS, color=color.name, to=other.name, reason=reason)
 
     def tick(self) -> None:
         """Close what is overdue."""

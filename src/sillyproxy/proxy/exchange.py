@@ -209,14 +209,19 @@ class Exchange:
 
     # -- 2. To an endpoint --------------------------------------------------------------
 
-    def send(self) -> None:
-        """Send the request to `endpoint`, over an idle connection if there is one."""
+    def send(self, *, is_turn: bool = False) -> None:
+        """
+        Send the request to `endpoint`, over an idle connection if there is one.
+
+        Where it is as busy as it may be, or others wait already, to another or into the queue; but
+        not one whose turn it is.
+        """
         endpoint = self.endpoint
         color = self.color
         assert endpoint is not None
         assert color is not None
-        if endpoint.inflight >= color.limit:
-            endpoint = color.pick_free(self.edge.loop.now_ns)
+        if endpoint.inflight >= color.threshold and not is_turn:
+            endpoint = color.pick_free(self.edge.loop.now_ns) if color.threshold else None
             if endpoint is None:
                 self._wait_for_room(color)
                 return
@@ -249,7 +254,7 @@ class Exchange:
         down.deadline_ns = self.edge.loop.now_ns + (
             self.edge.idle_ns if self.upload else self.edge.response_ns
         )
-        self.send()
+        self.send(is_turn=True)
 
     def leave_queue(self) -> None:
         """Wait no longer, if it waits."""
@@ -323,7 +328,7 @@ class Exchange:
         if len(self.tried) < _MAX_TRIES:
             other = edge.table.pick_again(color, self.tried, edge.loop.now_ns)
         if other is None:
-            edge.passive.note_down(color, problem.kind)
+            edge.passive.note_down(color, problem)
             self.reply(problem)
             return
         if reason is not None and not edge.retries.grant(self):
@@ -333,7 +338,7 @@ class Exchange:
             edge.counts.rows[color.slot][reason] += 1
         self.color, self.endpoint = other
         if self.color is not color:
-            edge.fall_back(color, self.color, problem.kind)
+            edge.fall_back(color, self.color, problem)
         self.send()
 
     def leave_endpoint(self) -> None:

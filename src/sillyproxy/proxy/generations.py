@@ -3,7 +3,8 @@ From one configuration to the next, while requests are under way.
 
 A new table is built beside the old one and put in its place at once, between two events.
 It waits for its endpoints first, if it has a color that takes traffic and none of the old
-endpoints: a request that the old table can serve is not to fail for the new one's sake.
+endpoints: a request that the old table can serve is not to fail for the new one's sake. As
+long as nobody knows any endpoint of the new one, the old one serves.
 
 What stays keeps its connections and what is known of its health. What goes gets no new
 request; its requests under way end by themselves, or at the end of the drain timeout, and
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from sillyproxy.config.schema import Config
 from sillyproxy.metrics.layout import ROW_GAUGES, Row
 from sillyproxy.proxy.failure import evict
+from sillyproxy.proxy.teller import SELDOM_NS
 from sillyproxy.tools.channel import Endpoints
 from sillyproxy.traffic.table import Table
 
@@ -71,6 +73,9 @@ class Generations:
         edge = self._edge
         edge.shedding = news.shedding
         if self._next is not None and news.generation == self._next.generation:
+            if edge.table.can_serve() and not self._would_serve(self._next, news):
+                self._refuse_to_go_dark()
+                return
             self._swap(self._next)
         elif news.generation not in (0, edge.table.generation):
             # Of an older one: the next is on its way. Of a newer one: we were told too early.
@@ -86,10 +91,11 @@ class Generations:
     def tick(self, now_ns: int) -> None:
         """Wait no longer than is good."""
         if self._next is not None and now_ns >= self._next_by_ns:
-            self._edge.log(
-                "warning", "no endpoints known for the new configuration, serving by it without them"
-            )
-            self._swap(self._next)
+            if self._edge.table.can_serve() and not self._next.has_any_of(self._edge.table):
+                self._refuse_to_go_dark()
+            else:
+                self._edge.log("warning", "not all colors of the new configuration have endpoints yet")
+                self._swap(self._next)
         if self._farewells:
             due = [each for each in self._farewells if each[0] <= now_ns]
             if due:
@@ -97,6 +103,21 @@ class Generations:
                 for _, exchange, number in due:
                     if exchange.number == number and exchange.color is not None:
                         evict(exchange)
+
+    @staticmethod
+    def _would_serve(table: Table, news: Endpoints) -> bool:
+        return any(news.colors.get(color.name) for color in table.colors if color.weight > 0)
+
+    def _refuse_to_go_dark(self) -> None:
+        """Go on by the old table, for as long as the new one could only answer 503."""
+        assert self._next is not None
+        self._edge.teller.tell(
+            "error",
+            "no color of the new configuration has an endpoint, still serving by the old one",
+            SELDOM_NS,
+            of_requests=False,
+            generation=self._next.generation,
+        )
 
     def settle_leaving(self) -> None:
         """Count what is under way at colors that are gone."""

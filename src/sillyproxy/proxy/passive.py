@@ -31,6 +31,7 @@ _ENOUGH = 20
 _SMALL_BYTES = 65536
 _SHOWN_BYTES = 80
 _DOWN = "color is down"
+FELL_BACK = "color fell back"
 _REASON_ROWS = {"consecutive": Row.EJECT_CONSECUTIVE, "error_rate": Row.EJECT_RATE}
 
 
@@ -80,15 +81,14 @@ class PassiveHealth:
             endpoint.succeed()
         self._note_up(color)
 
-    def note_down(self, color: ColorAtWork, reason: str) -> None:
+    def note_down(self, color: ColorAtWork, problem: Problem) -> None:
         """Note a request that no endpoint of its color could take, nor any other color."""
-        self._edge.teller.tell(
-            "error", _DOWN, OFTEN_NS, color=color.name, reason=reason, endpoints=len(color.endpoints)
-        )
+        reason = color.why_nobody(self._edge.loop.now_ns) or problem.detail
+        self._edge.teller.tell("error", _DOWN, OFTEN_NS, color=color.name, reason=reason)
 
     def _note_up(self, color: ColorAtWork) -> None:
-        if self._edge.teller.was_told(_DOWN, color.name):
-            self._edge.log("info", "color is back", color=color.name)
+        if self._edge.teller.was_told(color.name, _DOWN, FELL_BACK):
+            self._edge.log("info", "color takes requests again", color=color.name)
 
     def note_malformed(self, color: ColorAtWork, endpoint: Endpoint, problem: Problem, data: bytes) -> None:
         """Note a response that is none; the log shows how it begins."""

@@ -24,12 +24,18 @@ class Teller:
         self._told: dict[tuple[str, ...], tuple[int, int]] = {}
 
     def tell(
-        self, level: str, message: str, every_ns: int, **fields: str | int | float | bool | None
+        self,
+        level: str,
+        message: str,
+        every_ns: int,
+        *,
+        of_requests: bool = True,
+        **fields: str | int | float | bool | None,
     ) -> None:
         """
         Log a line, or only count it: `every_ns` is how often there is one of a message, color and endpoint.
 
-        `requests` is added: how many this line stands for.
+        Where it is `of_requests`, `requests` is added: how many this line stands for.
         """
         key = (message, str(fields.get("color")), str(fields.get("endpoint")), str(fields.get("to")))
         last_ns, since = self._told.get(key, (-every_ns, 0))
@@ -40,8 +46,13 @@ class Teller:
         if len(self._told) >= _MOST_KEYS:
             self._told.clear()
         self._told[key] = (now_ns, 0)
-        self._log(level, message, **fields, requests=since + 1)
+        if of_requests:
+            fields["requests"] = since + 1
+        self._log(level, message, **fields)
 
-    def was_told(self, message: str, color: str) -> bool:
-        """Tell whether the log has heard this of a color; from now on it has not."""
-        return self._told.pop((message, color, "None", "None"), None) is not None
+    def was_told(self, color: str, *messages: str) -> bool:
+        """Tell whether the log has heard any of these of a color; from now on it has not."""
+        heard = [key for key in self._told if key[0] in messages and key[1] == color]
+        for key in heard:
+            del self._told[key]
+        return bool(heard)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sillyproxy import errors
 from sillyproxy.metrics.layout import Row
+from sillyproxy.proxy.teller import OFTEN_NS
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.edge import Edge
@@ -35,9 +36,11 @@ class WaitingRoom:
         queue = self._queues.setdefault(color.name, deque())
         if asked is None or len(queue) >= -(-asked.max_queue // config.workers):
             edge.counts.rows[color.slot][Row.QUEUE_FULL] += 1
+            edge.teller.tell("warning", "queue is full", OFTEN_NS, color=color.name, waiting=len(queue))
             return False
         queue.append(exchange)
         edge.queued += 1
+        self._mark(color.name)
         exchange.down.deadline_ns = edge.loop.now_ns + int(asked.queue_timeout_s * 1e9)
         return True
 
@@ -45,6 +48,7 @@ class WaitingRoom:
         """Let an exchange go that waited: it was served, or gave up."""
         self._queues[color.name].remove(exchange)
         self._edge.queued -= 1
+        self._mark(color.name)
 
     def length(self, color: str) -> int:
         """Return how many wait for a color."""
@@ -56,18 +60,29 @@ class WaitingRoom:
         edge = self._edge
         if not edge.queued:
             return
+        now_ns = edge.loop.now_ns
         colors = {color.name: color for color in edge.table.colors}
-        for name, queue in self._queues.items():
+        # Who is sent on and fails at once may begin a queue elsewhere.
+        for name, queue in tuple(self._queues.items()):
             color = colors.get(name)
+            self._mark(name)
             while queue:
                 exchange = queue[0]
                 waited_for = exchange.color
                 assert waited_for is not None
-                endpoint = color.pick_free(edge.loop.now_ns) if color is not None else None
-                if color is not None and endpoint is None and color.endpoints:
-                    break
-                self.leave(exchange, waited_for)
-                if color is None or endpoint is None:
-                    exchange.reply(errors.NO_BACKEND)  # a reload has taken the color away
-                else:
+                endpoint = color.pick_free(now_ns) if color is not None else None
+                if color is not None and endpoint is not None:
+                    self.leave(exchange, waited_for)
                     exchange.go_from_queue(color, endpoint)
+                elif color is None or color.why_nobody(now_ns):
+                    # A reload has taken the color away, or its endpoints are: nobody will make room.
+                    self.leave(exchange, waited_for)
+                    exchange.go_elsewhere(errors.NO_BACKEND, None)
+                else:
+                    break
+
+    def _mark(self, name: str) -> None:
+        """Have newcomers stop behind those who wait."""
+        for color in self._edge.table.colors:
+            if color.name == name:
+                color.threshold = 0 if self._queues.get(name) else color.limit

@@ -25,7 +25,8 @@ class ColorAtWork:
     `slot` is its row in the counts, `row` the counts themselves, put here by whoever counts;
     `field` the header line that tells the backend its color. `endpoints` is replaced as a
     whole when discovery finds others; `leaving` are those that are gone and were still busy.
-    No endpoint is given more than `limit` exchanges at a time. `window_ends_ns` and `slow_from_ns`
+    No endpoint is given more than `limit` exchanges at a time; `threshold` is the same, or 0 while
+    somebody waits already, so that nobody is served before. `window_ends_ns` and `slow_from_ns`
     are `outlier`'s: when it halves its memory, and from when on an answer is far too late.
     """
 
@@ -40,6 +41,7 @@ class ColorAtWork:
         "row",
         "slot",
         "slow_from_ns",
+        "threshold",
         "weight",
         "window_ends_ns",
     )
@@ -50,7 +52,7 @@ class ColorAtWork:
         self.slot = slot
         self.weight = weight
         self.field = field
-        self.limit = limit
+        self.limit = self.threshold = limit
         self.window_ends_ns = 0
         self.slow_from_ns = NEVER_NS
         self.endpoints: tuple[Endpoint, ...] = ()
@@ -101,6 +103,17 @@ class ColorAtWork:
             if best is None or rank < best_rank:
                 best, best_rank = endpoint, rank
         return best
+
+    def why_nobody(self, now_ns: int) -> str:
+        """Return in words why no endpoint can be used; empty if one can."""
+        if not self.endpoints:
+            return "no endpoints"
+        unhealthy = sum(endpoint.unhealthy for endpoint in self.endpoints)
+        avoided = sum(not endpoint.is_eligible(now_ns) for endpoint in self.endpoints) - unhealthy
+        if unhealthy + avoided < len(self.endpoints):
+            return ""
+        parts = [f"{unhealthy} unhealthy"] * (unhealthy > 0) + [f"{avoided} avoided"] * (avoided > 0)
+        return f"of {len(self.endpoints)} endpoints {' and '.join(parts)}"
 
     def pick_free(self, now_ns: int) -> Endpoint | None:
         """Return the least busy endpoint that has room for one more request; None if there is none."""

@@ -91,17 +91,28 @@ class Table:
             endpoint.gone = True
         return gone
 
+    def can_serve(self) -> bool:
+        """Tell whether any color that takes traffic has an endpoint."""
+        return any(color.endpoints for color in self.colors if color.weight > 0)
+
     def is_furnished_by(self, old: Table) -> bool:
         """Tell whether every color that takes traffic would have an endpoint of the old table's."""
+        return all(self._kept(old).values())
+
+    def has_any_of(self, old: Table) -> bool:
+        """Tell whether any color that takes traffic would have an endpoint of the old table's."""
+        return any(self._kept(old).values())
+
+    def _kept(self, old: Table) -> dict[str, bool]:
         before = {
             color.name: {old._upstreams[color.name][endpoint.upstream] for endpoint in color.endpoints}
             for color in old.colors
         }
-        return all(
-            before.get(color.name, set()) & set(self._upstreams[color.name])
+        return {
+            color.name: bool(before.get(color.name, set()) & set(self._upstreams[color.name]))
             for color in self.colors
             if color.weight > 0
-        )
+        }
 
     def pick(self) -> ColorAtWork | None:
         """Return the color whose turn it is; None when no color takes traffic."""
@@ -116,9 +127,13 @@ class Table:
         Another endpoint of its color, else of another color with weight > 0 (the heaviest
         first), else one that is avoided or ejected but was not tried.
         """
-        others = sorted((c for c in self.colors if c is not color and c.weight > 0), key=lambda c: -c.weight)
+        # `color` may be another table's: a reload does not wait for the requests under way.
+        own = [c for c in self.colors if c.name == color.name]
+        others = sorted(
+            (c for c in self.colors if c.name != color.name and c.weight > 0), key=lambda c: -c.weight
+        )
         for desperate in (False, True):
-            for candidate in (color, *others):
+            for candidate in (*own, *others):
                 endpoint = candidate.pick_other(tried, now_ns, desperate=desperate)
                 if endpoint is not None:
                     return candidate, endpoint
