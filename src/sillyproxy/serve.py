@@ -13,8 +13,9 @@ from contextlib import suppress
 
 from sillyproxy.config import ConfigError
 from sillyproxy.setup import ControllerSetup, WorkerSetup
+from sillyproxy.supervisor.reload import log_warnings
 from sillyproxy.supervisor.source import Source
-from sillyproxy.supervisor.supervisor import Supervisor, log_warnings
+from sillyproxy.supervisor.supervisor import Supervisor
 from sillyproxy.tools import logs
 from sillyproxy.tools.listen import CannotListen, inherit
 

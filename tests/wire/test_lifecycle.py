@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -27,6 +28,7 @@ def test_stop_is_clean(what: signal.Signals) -> None:
         proxy.send(what)
         assert proxy.wait_end() == 0
         assert not [line for line in proxy.lines if " error " in line or "Traceback" in line]
+        assert re.search(r"stopped after_s=[0-9.]+ exit=0$", proxy.lines[-1])
 
 
 def test_sigterm_turns_unready_and_serves_on_for_the_delay() -> None:
@@ -107,11 +109,11 @@ def test_ctrl_c_of_a_terminal_is_the_supervisors_alone() -> None:
 
 
 def test_sighup_stops_nothing() -> None:
-    """SIGHUP does not end the proxy."""
+    """SIGHUP reads the configuration again; one that is as before changes nothing."""
     with running() as proxy:
         proxy.wait_serving()
         proxy.send(signal.SIGHUP)
-        proxy.wait_line("SIGHUP")
+        proxy.wait_line("configuration unchanged by=SIGHUP generation=1")
         assert proxy.get()
 
 

@@ -166,6 +166,24 @@ def test_wrong_configuration_that_is_taken_back_is_forgotten(edge: Edge) -> None
     wait_until(lambda: (edge.proxy.status()["reload"] or {}).get("result") != "refused", "no refusal")
 
 
+def test_configuration_without_any_color_is_refused(tmp_path: Path) -> None:
+    """A file that is cut short for a moment does not turn every request into a 503."""
+    path = tmp_path / "edge.env"
+    path.write_text(f"RED={BLUE}\n")
+    with running(SILLYPROXY_ENV_FILE=str(path), SILLYPROXY_COLORS="red") as proxy:
+        proxy.wait_serving()
+        path.write_text("")
+        proxy.wait_line("configuration refused.*no color has a URL any more")
+        assert proxy.get()
+
+
+def test_log_says_what_changed(edge: Edge) -> None:
+    """The line of a reload names the settings that differ, and no values."""
+    edge.adopt(SILLYPROXY_LISTEN="127.0.0.1:0", BLUE_WEIGHT="7", SILLYPROXY_IDLE_TIMEOUT="30s")
+    line = next(line for line in edge.proxy.lines if "configuration adopted" in line)
+    assert line.endswith("changed=BLUE_WEIGHT,SILLYPROXY_IDLE_TIMEOUT")
+
+
 def test_log_level_and_format_follow(edge: Edge) -> None:
     """The log changes its level and its form with a reload."""
     edge.write(SILLYPROXY_LISTEN="127.0.0.1:0", SILLYPROXY_LOG_FORMAT="json", SILLYPROXY_LOG_LEVEL="error")

@@ -15,10 +15,11 @@ from sillyproxy.errors import OVERLOADED
 from sillyproxy.http1.reply import build_reply
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.proxy.downstream import Downstream
-from sillyproxy.proxy.edge import UNKNOWN, Edge
+from sillyproxy.proxy.edge import SECOND_NS, UNKNOWN, Edge
 from sillyproxy.proxy.loop import LEVEL_IN
 
 _BATCH: Final = 64
+_TELL_EVERY_NS: Final = 10 * SECOND_NS
 _CONNECTIONS: Final = int(Worker.CONNECTIONS)
 _SHED: Final = int(Worker.SHED)
 # A socket may be shared by several workers; who comes wakes one of them, not all (epoll_ctl(2)).
@@ -47,6 +48,8 @@ class Listener:
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._open = True
         self._burst = 1
+        self._refused = 0
+        self._tell_again_ns = 0
         sock.setblocking(False)
         edge.loop.add(self._fd, self.on_event, _EVENTS)
 
@@ -95,8 +98,17 @@ class Listener:
         return socket.SocketType(sock.family, sock.type, sock.proto, fd), address
 
     def _refuse(self, sock: socket.SocketType) -> None:
-        """Tell one client too many, and close."""
+        """Tell one client too many, and close; the log hears of some."""
         self._edge.worker_counts[Worker.CONNECTIONS_REFUSED] += 1
+        self._refused += 1
+        now_ns = self._edge.loop.now_ns
+        if now_ns >= self._tell_again_ns:
+            self._tell_again_ns = now_ns + _TELL_EVERY_NS
+            reason = "memory is short" if self._edge.shedding else f"the limit is {self.max_connections}"
+            self._edge.log(
+                "warning", "too many connections, new ones get 503", reason=reason, refused=self._refused
+            )
+            self._refused = 0
         self._edge.loop.unsettled = True
         try:
             sock.send(

@@ -35,7 +35,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from sillyproxy.config import ConfigError, Problem
 from sillyproxy.config.schema import Config, Listener
 from sillyproxy.metrics import slab
 from sillyproxy.metrics.layout import Worker as Count
@@ -43,6 +42,7 @@ from sillyproxy.setup import ControllerSetup, WorkerSetup
 from sillyproxy.supervisor.addresses import Addresses, Plan
 from sillyproxy.supervisor.forks import Forks
 from sillyproxy.supervisor.processes import LOOK_AT_PULSE_EVERY_S, Process, reap, start
+from sillyproxy.supervisor.reload import Wrong, propose
 from sillyproxy.supervisor.source import LOOK_EVERY_S, Source
 from sillyproxy.tools import logs
 from sillyproxy.tools.channel import Channel, Refused, Serve
@@ -114,7 +114,9 @@ class Supervisor:
             self._advance()
             while any(process.pid for process in self._processes()) or self._phase == RUNNING:
                 self._wait()
-            return 1 if self._killed else 0
+            status = 1 if self._killed else 0
+            logs.info("stopped", after_s=round(time.monotonic() - self._stopped, 1), exit=status)
+            return status
         finally:
             self._addresses.unlink_all()
 
@@ -212,29 +214,23 @@ class Supervisor:
         if self._phase != RUNNING:
             return
         notify_reloading()
+        self._is_ready = False
         try:
-            asked, warnings = self._source.load(self._config)
-            log_warnings(warnings)
-            if _is_same(asked, self._asked):
+            proposal = propose(self._source, self._addresses, self._asked, self._config)
+            if proposal is None:
                 self._withdraw_refusal()
                 logs.info("configuration unchanged", by=why, generation=self._config.generation)
-            else:
-                self._make_room(asked.workers)
-                plan = self._addresses.plan(asked)
-                try:
-                    logs.check_writable(asked.access_log.target)
-                except logs.CannotLog:
-                    plan.close()
-                    raise
-                self._adopt(asked, plan)
-                logs.info("configuration adopted", by=why, generation=asked.generation)
-        except ConfigError as error:
-            self._refuse(why, tuple(map(str, error.problems)))
-        except (CannotListen, logs.CannotLog) as error:
+                return
+            config = proposal.config
+            self._make_room(config.workers)
+            self._adopt(config, proposal.plan)
+            logs.info("configuration adopted", by=why, generation=config.generation, changed=proposal.changed)
+        except Wrong as wrong:
+            self._refuse(why, wrong.problems)
+        except CannotListen as error:
             self._refuse(why, (str(error),))
         except OSError as error:  # no descriptors for more workers
             self._refuse(why, (f"cannot serve by it: {error}",))
-        self._is_ready = False
 
     def _refuse(self, why: str, problems: tuple[str, ...]) -> None:
         for problem in problems:
@@ -376,7 +372,7 @@ class Supervisor:
             f"{process.name} died, starting another",
             pid=pid,
             reason=reason,
-            lost=lost,
+            **({} if process.index is None else {"lost": lost}),
             in_s=process.backoff_s(),
         )
 
@@ -393,14 +389,3 @@ class Supervisor:
 
     def _be_controller(self, control: Channel) -> int:
         return self._forks.be_controller(self._config, control)
-
-
-def _is_same(one: Config, other: Config) -> bool:
-    """Tell whether two configurations ask for the same, wherever it is written."""
-    return replace(one, generation=0, origins={}) == replace(other, generation=0, origins={})
-
-
-def log_warnings(warnings: tuple[Problem, ...]) -> None:
-    """Say what is odd about a configuration that can be lived with."""
-    for warning in warnings:
-        logs.warning("configuration", setting=warning.setting, reason=warning.reason, source=warning.source)
