@@ -201,6 +201,43 @@ def test_addresses_are_matched_with_inherited_sockets(tmp_path: Path, backend: Q
         holder.close()
 
 
+def test_all_that_is_passed_on_is_served(tmp_path: Path, backend: QuickOrigin) -> None:
+    """Without SILLYPROXY_LISTEN every socket is served: IPv4 and IPv6 apart, and a unix socket."""
+    four = socket.create_server(("0.0.0.0", 0))
+    port = four.getsockname()[1]
+    six = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=False)
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(tmp_path / "edge.sock"))
+    unix.listen()
+    holder = Holder(tmp_path, four, six, unix)
+    try:
+        process = holder.start({"BLUE": backend.url})
+        holder.wait_notified("READY=1")
+        for address in (f"127.0.0.1:{port}", f"[::1]:{port}", f"unix:{tmp_path}/edge.sock"):
+            assert ask(address, "/", Host="edge")[0] == 200
+        assert "nobody serves it" not in holder.log
+        holder.stop(process)
+        assert (tmp_path / "edge.sock").exists()  # it is not ours to remove
+    finally:
+        holder.close()
+
+
+@pytest.mark.parametrize("asked", [":{}", "[::]:{}"])
+def test_every_way_to_write_all_addresses_is_the_same_socket(
+    tmp_path: Path, backend: QuickOrigin, asked: str
+) -> None:
+    """`ListenStream=80` is what `:80` and `[::]:80` mean."""
+    everywhere = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    holder = Holder(tmp_path, everywhere)
+    try:
+        holder.start({"BLUE": backend.url, "SILLYPROXY_LISTEN": asked.format(holder.port)})
+        holder.wait_notified("READY=1")
+        assert ask_once(holder.port, GET % b"/").status == 200
+        assert "nobody serves it" not in holder.log
+    finally:
+        holder.close()
+
+
 def test_sockets_for_another_process_are_left_alone(holder: Holder, backend: QuickOrigin) -> None:
     """LISTEN_PID says who the sockets are for: a child that merely has the variables does not take them."""
     port = find_free_port()

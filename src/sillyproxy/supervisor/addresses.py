@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sillyproxy.config.schema import Config, Listener
 from sillyproxy.config.values import overlap
@@ -121,21 +121,28 @@ class Addresses:
 
     def _asked(self, config: Config) -> Sequence[Listener]:
         """Return where to serve: who says nothing and passes sockets on means these."""
-        if self._inherited and "SILLYPROXY_LISTEN" not in config.origins:
-            passed = [bound.listener for bound in self._inherited]
-            return [listener for listener in passed if listener != config.admin] or config.listeners
-        return config.listeners
+        if "SILLYPROXY_LISTEN" in config.origins:
+            return config.listeners
+        admin = self._find_inherited(config.admin) if config.admin else None
+        passed = [bound.listener for bound in self._inherited if bound is not admin]
+        return passed or config.listeners
 
     @staticmethod
     def _find(listener: Listener, among: Sequence[Bound]) -> Bound | None:
         return next((bound for bound in among if bound.is_asked_by(listener)), None)
 
+    def _find_inherited(self, listener: Listener) -> Bound | None:
+        # On a machine without IPv6 all addresses are those of IPv4.
+        hosts = ("", "0.0.0.0") if listener.host in ("", "::") else (listener.host,)  # noqa: S104
+        meant = [replace(listener, host=host) for host in hosts]
+        return next((bound for one in meant for bound in self._inherited if bound.listener == one), None)
+
     def _bind(self, listener: Listener, copies: int) -> Bound:
-        inherited = self._find(listener, self._inherited)
+        inherited = self._find_inherited(listener)
         if inherited is not None:
             # A copy: ours is closed when the address leaves, and it may come back.
             copy = inherited.sockets[0].dup()
-            return Bound(listener, listener, (copy,), shared=True, inherited=True)
+            return Bound(listener, inherited.listener, (copy,), shared=True, inherited=True)
         is_ours = any(overlap(listener, bound.listener) for bound in self.all())
         return bind(listener, copies, shared=is_ours)
 

@@ -222,7 +222,11 @@ class Supervisor:
                 logs.info("configuration unchanged", by=why, generation=self._config.generation)
                 return
             config = proposal.config
-            self._make_room(config.workers)
+            try:
+                self._make_room(config.workers)
+            except OSError:
+                proposal.plan.close()
+                raise
             self._adopt(config, proposal.plan)
             logs.info("configuration adopted", by=why, generation=config.generation, changed=proposal.changed)
         except Wrong as wrong:

@@ -24,7 +24,6 @@ import socket
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from typing import Any
 
 from sillyproxy.config.schema import Listener
@@ -251,5 +250,6 @@ def _inherit(number: int) -> Bound:
         listener = Listener(path=os.fsdecode(name))
     else:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener = Listener("" if ip_address(name[0]).is_unspecified else name[0], name[1])
+        # `[::]` takes IPv4 as well, unless it was told not to; then there is a `0.0.0.0` beside it.
+        listener = Listener("" if name[0] == "::" else name[0], name[1])
     return Bound(listener, listener, (sock,), shared=True, inherited=True)
