@@ -385,6 +385,22 @@ def test_probation_ends_with_the_slow_start() -> None:
     assert fail(color, endpoint, until_ns + 10 * SECOND) is None
 
 
+@pytest.mark.parametrize("trouble", ["refused", "rests"])
+def test_probation_does_not_come_back(trouble: str) -> None:
+    """
+    An hour after its ejection a single connection that is refused, or a rest, is no reason to eject.
+    """
+    color = make_color(4)
+    endpoint = color.endpoints[0]
+    later_ns = eject(endpoint) + 3600 * SECOND
+    if trouble == "refused":
+        endpoint.fail(later_ns)
+    else:
+        endpoint.rest(later_ns + SECOND)
+
+    assert fail(color, endpoint, later_ns) is None
+
+
 def test_what_was_before_an_ejection_does_not_count_after_it() -> None:
     """
     An endpoint that is back is judged by what it does now.

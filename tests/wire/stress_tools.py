@@ -160,7 +160,8 @@ class QuickOrigin:
     `/` the color; `/status/N`; `/bytes/N`; `/chunked/N`; `/sleep/S`, then as `/`; `/echo` the
     body's length; `/break` closes, `/reset` resets before an answer; `/cut` closes amid one;
     `/hang` never answers; `/trickle/N` one byte each 10 ms; `/deaf` reads no body until `hear`
-    is set. `closing_after` N: closes each connection after N answers, without a word. `mood` is asked
+    is set; `/switch/PROTOCOL` upgrades to one that echoes, `…/mute` to one that says nothing (`tunnelled`
+    is what came). `closing_after` N: closes each connection after N answers, without a word. `mood` is asked
     with each request's number for a path in place of the request's own; empty: as that says.
     `order` are the ids (X-Id) in the order they came, `busiest` how many were under way at once.
     """
@@ -173,6 +174,7 @@ class QuickOrigin:
         self.colors: Counter[str] = Counter()
         self.ids: Counter[str] = Counter()
         self.order: list[str] = []
+        self.tunnelled = bytearray()
         self.mood: Callable[[int], str] = lambda number: ""
         self.busy = self.busiest = 0
         self.ended: Counter[str] = Counter()  # how waits of /hang and /bytes for a gone proxy ended, by path
@@ -299,7 +301,10 @@ class QuickOrigin:
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
             return False
         elif what == "switch":
-            sock.sendall(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+            protocol = number or "echo"
+            sock.sendall(
+                b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % protocol.encode()
+            )
             self._echo(stream, path)
             return False
         elif what == "reset":
@@ -347,7 +352,10 @@ class QuickOrigin:
     def _echo(self, stream: Stream, path: str) -> None:
         try:
             while True:
-                stream.sock.sendall(stream.take(len(stream.buffer)))
+                data = stream.take(len(stream.buffer))
+                self.tunnelled += data
+                if not path.endswith("/mute"):
+                    stream.sock.sendall(data)
                 stream.raw.clear()
                 stream.fill(timeout_s=60)
         except (Ended, OSError):
