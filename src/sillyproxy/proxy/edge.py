@@ -134,7 +134,6 @@ class Edge:
         self.drop_trailers = frozenset((config.color_header.lower().encode(),))
         self.counts.grow(len(config.slots) + 1)
         self.no_color_row = self.counts.rows[0]
-        self.worker_counts[Worker.GENERATION] = config.generation
 
     def plans_for(self, ip: str) -> tuple[RequestPlans, ...]:
         """Return the plans by which a client's requests are read."""

@@ -339,6 +339,7 @@ class Exchange:
         self.color, self.endpoint = other
         if self.color is not color:
             edge.fall_back(color, self.color, problem)
+        self.await_response()
         self.send()
 
     def leave_endpoint(self) -> None:

@@ -18,7 +18,7 @@ from random import random
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy.config.schema import Config
-from sillyproxy.metrics.layout import ROW_GAUGES, Row
+from sillyproxy.metrics.layout import ROW_GAUGES, Row, Worker
 from sillyproxy.proxy.failure import evict
 from sillyproxy.proxy.teller import SELDOM_NS
 from sillyproxy.tools.channel import Endpoints
@@ -152,6 +152,7 @@ class Generations:
         for color in table.colors:
             color.row = edge.counts.rows[color.slot]
         edge.table = table
+        edge.worker_counts[Worker.GENERATION] = table.generation
 
     def _see_off(self, staying: Collection[str]) -> None:
         """Set an end to what is under way at colors that are gone."""

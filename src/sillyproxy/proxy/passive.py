@@ -202,7 +202,7 @@ class PassiveHealth:
                 ):
                     # One whose term is over is told for the number, and for the slow start.
                     self._eject(endpoint, *ejection)
-                if endpoint.is_eligible(now_ns):
+                if endpoint.is_eligible(now_ns) and not endpoint.failures:
                     self._note_up(color)
                 elif endpoint.unhealthy:
                     for upstream in tuple(endpoint.idle):
