@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -222,3 +224,59 @@ def test_a_new_endpoint_lets_them_in_at_once() -> None:
         for server in (busy, sick, new):
             server.hear.set()
         assert finish(first, *waiting) == [200] * 3
+
+
+def test_nobody_jumps_the_queue() -> None:
+    """A request that comes in the very moment in which a place becomes free does not take it."""
+    with origins(1) as (server,), lone_worker(server, **ONE) as worker:
+        late = Client(worker.port)
+        first = occupy(worker, server)
+        (waiting,) = line_up(worker, request("/", X_Id="waited"))
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        try:
+            server.hear.set()
+            wait_until(lambda: not server.busy, "the answer")
+            time.sleep(0.1)
+            late.send(request("/", X_Id="late"))
+        finally:
+            os.kill(worker.process.pid, signal.SIGCONT)
+        assert finish(first, waiting, late) == [200] * 3
+        assert server.order == ["waited", "late"]
+
+
+def test_who_waits_for_a_color_that_is_removed_goes_to_another() -> None:
+    """A reload that takes a color away fails no request that waits for it: another color serves them."""
+    with origins(2) as (blue, green), lone_worker(blue, **ONE) as worker:
+        first = occupy(worker, blue)
+        worker.use(blue, green=[green])
+        waiting = line_up(worker, GET % b"/", GET % b"/")
+        worker.serve(BLUE="", GREEN_WEIGHT=1)
+        assert [client.read_reply().body for client in waiting] == [b"green"] * 2
+        blue.hear.set()
+        assert finish(first) == [200]
+        for client in waiting:
+            client.close()
+
+
+def test_one_queue_overflows_into_another() -> None:
+    """
+    Who waits for a color whose new endpoint cannot be reached waits for the other color's, and is served;
+    nobody is lost on the way.
+    """
+    settings = {**ONE, "GREEN_MAX_CONNECTIONS": 1, "GREEN_QUEUE_TIMEOUT": "30s"}
+    with origins(2) as (blue, green), lone_worker(blue, **settings) as worker:
+        worker.use(blue, green=[green])
+        first = occupy(worker, blue)
+        worker.serve(BLUE_WEIGHT=0, GREEN_WEIGHT=1)
+        second = occupy(worker, green)
+        worker.serve(BLUE_WEIGHT=1_000_000)
+        waiting = line_up(worker, GET % b"/", GET % b"/")
+        # A broadcast address: connecting fails at once.
+        worker.tell(colors={"blue": [[0, "255.255.255.255", 80]], "green": [[0, "127.0.0.1", green.port]]})
+        wait_until(lambda: count(worker, "queued", "green") == 2, "both to wait for green")
+        green.hear.set()
+        assert [client.read_reply().body for client in waiting] == [b"green"] * 2
+        blue.hear.set()
+        assert finish(first, second) == [200] * 2
+        for client in waiting:
+            client.close()
