@@ -28,7 +28,6 @@ LAST_BACKOFF_S: Final = 5.0
 LIVED_S: Final = 10.0
 
 # One that has read nothing for so many looks hangs: it is killed, and its successor serves who waits.
-LOOK_AT_PULSE_EVERY_S: Final = 2.0
 HANGS_AFTER_LOOKS: Final = 5
 
 

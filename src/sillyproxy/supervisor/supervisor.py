@@ -28,24 +28,22 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
-from sillyproxy.config.schema import Config, Listener
+from sillyproxy.config.schema import Config
 from sillyproxy.metrics import slab
 from sillyproxy.metrics.layout import Worker as Count
 from sillyproxy.setup import ControllerSetup, WorkerSetup
 from sillyproxy.supervisor.addresses import Addresses, Plan
+from sillyproxy.supervisor.crew import CLOSE_TIMEOUT_S, STOPS, WAITED, Crew
 from sillyproxy.supervisor.forks import Forks
-from sillyproxy.supervisor.processes import LOOK_AT_PULSE_EVERY_S, Process, reap, start
+from sillyproxy.supervisor.processes import Process, reap
 from sillyproxy.supervisor.reload import Wrong, propose
 from sillyproxy.supervisor.source import LOOK_EVERY_S, Source
 from sillyproxy.tools import logs
-from sillyproxy.tools.channel import Channel, Refused, Serve
 from sillyproxy.tools.listen import Bound, CannotListen
 from sillyproxy.tools.notify import notify, notify_reloading
 
@@ -56,7 +54,6 @@ CLOSING: Final = "closing"
 # A worker ends by itself when its drain timeout is over; one that does not is stuck. Short,
 # because Docker kills everybody 10 s after SIGTERM, and 1 + 8 s are gone by then.
 STUCK_AFTER_S: Final = 0.5
-CLOSE_TIMEOUT_S: Final = 1.0
 
 # `timeout`, `tini -g` and service managers signal the process and then its group, so that one
 # wish comes twice; what comes later is a second one.
@@ -65,9 +62,6 @@ SAME_WISH_S: Final = 0.1
 # Until a process that does not read its wire is told again.
 RETELL_S: Final = 0.2
 HEAR_AGAIN_S: Final = 0.05
-
-STOPS: Final = (signal.SIGTERM, signal.SIGINT)
-WAITED: Final = (*STOPS, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Supervisor:
@@ -87,41 +81,34 @@ class Supervisor:
         run_controller: Callable[[ControllerSetup], int],
     ) -> None:
         self._asked = config
-        self._config = config
         self._source = source
-        self._refused: tuple[str, ...] = ()
         self._addresses = Addresses(inherited)
         self._forks = Forks(self._addresses, run_worker, run_controller)
+        self._crew = Crew(self._forks, config)
         self._phase = RUNNING
         self._deadline = 0.0
         self._stopped = 0.0
         self._killed = 0
         self._next_look = 0.0
-        self._next_pulse = 0.0
         self._is_ready = False
-        self._controller = Process("controller", self._be_controller)
-        self._workers: list[Process] = []
 
     def run(self) -> int:
         """Bind, fork, and look after everybody until the end. Return the exit status. Raise CannotListen."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, the kernel would reap for us
         signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
         try:
-            self._make_room(self._asked.workers)
+            self._crew.make_room(self._asked.workers)
             self._adopt(self._asked, self._addresses.plan(self._asked))
             gc.collect()
             gc.freeze()  # a collection would write to pages that are shared with the workers
             self._advance()
-            while any(process.pid for process in self._processes()) or self._phase == RUNNING:
+            while any(process.pid for process in self._crew) or self._phase == RUNNING:
                 self._wait()
             status = 1 if self._killed else 0
             logs.info("stopped", after_s=round(time.monotonic() - self._stopped, 1), exit=status)
             return status
         finally:
             self._addresses.unlink_all()
-
-    def _processes(self) -> list[Process]:
-        return [self._controller, *self._workers]
 
     # One turn: a signal, a death, or a moment that was waited for.
 
@@ -131,7 +118,7 @@ class Supervisor:
             self._stop(signal.Signals(taken.si_signo))
         elif taken is not None and taken.si_signo == signal.SIGHUP:
             self._reload("SIGHUP")
-        for process, code in reap(self._processes()):
+        for process, code in reap(self._crew):
             self._bury(process, code)
         self._look()
         self._advance()
@@ -140,58 +127,40 @@ class Supervisor:
         """Return when there is something to do, if no signal comes before."""
         if self._phase != RUNNING:
             return [self._deadline]
-        moments = [process.deadline for process in self._processes() if process.leaving]
-        moments += [process.due for process in self._processes() if process.wanted and not process.pid]
-        if any(process.untold for process in self._processes()):
+        moments = [process.deadline for process in self._crew if process.leaving]
+        moments += [process.due for process in self._crew if process.wanted and not process.pid]
+        if any(process.untold for process in self._crew):
             moments.append(time.monotonic() + RETELL_S)
         if self._source.is_watched:
             moments.append(self._next_look)
         if not self._is_ready:
             moments.append(time.monotonic() + HEAR_AGAIN_S)
-        return [*moments, self._next_pulse]
+        return [*moments, self._crew.next_pulse]
 
     def _advance(self) -> None:
         """Start what is due to start, kill what is overdue, or take the next step of the stop."""
         now = time.monotonic()
+        crew = self._crew
         if self._phase == RUNNING:
-            for process in self._processes():
+            crew.start_due()
+            for process in crew:
                 if process.leaving and now >= process.deadline:
                     self._kill(process)
                     process.deadline = now + CLOSE_TIMEOUT_S
-                if process.is_due(now):
-                    self._start(process)
-                self._tell(process)
-            self._hear()
-            self._feel_pulse(now)
+                crew.tell(process)
+            if not self._is_ready and crew.have_applied():
+                self._is_ready = True
+                notify(READY=1)
+            crew.feel_pulse(now)
             return
-        if self._phase == DRAINING and not any(worker.pid for worker in self._workers):
+        if self._phase == DRAINING and not any(worker.pid for worker in self._crew.workers):
             self._phase = CLOSING
             self._deadline = now + CLOSE_TIMEOUT_S
-            self._controller.tell(signal.SIGTERM)
+            self._crew.controller.tell(signal.SIGTERM)
         if now >= self._deadline:
-            for process in self._processes() if self._phase == CLOSING else self._workers:
+            for process in self._crew if self._phase == CLOSING else self._crew.workers:
                 self._kill(process)
             self._deadline = now + CLOSE_TIMEOUT_S
-
-    def _hear(self) -> None:
-        """Tell the service manager when every worker serves by the configuration in force."""
-        for worker in self._workers:
-            worker.hear()
-        if not self._is_ready and all(
-            worker.applied == self._config.generation for worker in self._workers if worker.wanted
-        ):
-            self._is_ready = True
-            notify(READY=1)
-
-    def _feel_pulse(self, now: float) -> None:
-        """Kill who hangs."""
-        if now < self._next_pulse:
-            return
-        self._next_pulse = now + LOOK_AT_PULSE_EVERY_S
-        for process in self._processes():
-            if process.is_hanging():
-                logs.error(f"{process.name} hangs, killing it", pid=process.pid)
-                process.tell(signal.SIGKILL)
 
     def _kill(self, process: Process) -> None:
         if process.pid:
@@ -216,14 +185,14 @@ class Supervisor:
         notify_reloading()
         self._is_ready = False
         try:
-            proposal = propose(self._source, self._addresses, self._asked, self._config)
+            proposal = propose(self._source, self._addresses, self._asked, self._crew.config)
             if proposal is None:
-                self._withdraw_refusal()
-                logs.info("configuration unchanged", by=why, generation=self._config.generation)
+                self._crew.refuse(())
+                logs.info("configuration unchanged", by=why, generation=self._crew.config.generation)
                 return
             config = proposal.config
             try:
-                self._make_room(config.workers)
+                self._crew.make_room(config.workers)
             except OSError:
                 proposal.plan.close()
                 raise
@@ -239,28 +208,18 @@ class Supervisor:
     def _refuse(self, why: str, problems: tuple[str, ...]) -> None:
         for problem in problems:
             logs.error("configuration refused, the old one goes on", by=why, problem=problem)
-        self._refused = problems
-        self._controller.untold.add(Refused)
-
-    def _withdraw_refusal(self) -> None:
-        """What is asked for is in force again: tell the controller, who would show the refusal else."""
-        if self._refused:
-            self._refused = ()
-            self._controller.untold.discard(Refused)
-            self._controller.untold.add(Serve)
+        self._crew.refuse(problems)
 
     def _adopt(self, asked: Config, plan: Plan) -> None:
         """Serve by another configuration from now on. Raise CannotListen, and all is as before."""
         left = self._addresses.adopt(plan)
-        admin_before = self._config.admin
         # Port 0 has become a port; from here on everybody knows it.
         self._asked = asked
-        self._config = config = replace(
+        config = replace(
             asked,
             listeners=tuple(bound.listener for bound in plan.bound),
             admin=plan.admin.listener if plan.admin else None,
         )
-        self._refused = ()
         logs.setup(log_format=config.log_format, level=config.log_level)
         for bound in plan.new:
             what = "admin" if bound is plan.admin else "listening"
@@ -273,56 +232,7 @@ class Supervisor:
             logs.info(f"no more listening on {bound.listener}")
             bound.unlink()
             bound.close()  # a worker's own copy is now the last: when it closes it, the address is closed
-        for worker in self._workers:
-            worker.wanted = worker.index is not None and worker.index < config.workers
-        if config.admin != admin_before:
-            self._controller.leave(time.monotonic() + CLOSE_TIMEOUT_S)
-        self._controller.untold.discard(Refused)
-        self._tell_all()
-        for worker in self._workers:
-            if not worker.wanted:
-                worker.leave(self._drain_deadline(config.timeouts.drain_delay_s))
-
-    def _make_room(self, workers: int) -> None:
-        """Have a place in the table, and a channel, for so many workers. Raise OSError."""
-        for index in range(len(self._workers), workers):
-            self._forks.make_channel()
-            main: Callable[[Channel], int] = partial(self._be_worker, index)
-            self._workers.append(Process(f"worker {index}", main, index, wanted=False))
-
-    # What the others are told.
-
-    def _tell_all(self) -> None:
-        """Tell everybody who stays what is in force."""
-        for process in self._processes():
-            if process.pid and process.wanted and not process.leaving:
-                process.untold.add(Serve)
-                self._tell(process)
-
-    def _tell(self, process: Process) -> None:
-        """Tell a process what it has not been told yet, as far as it takes it."""
-        if process.control is None or process.leaving:
-            return
-        if Serve in process.untold:
-            if process is self._controller:
-                told = process.control.send(Serve(self._config), [one.sock for one in self._forks.to_workers])
-            else:
-                pairs = self._sockets_of(process)
-                listeners = tuple(listener for listener, _ in pairs)
-                told = process.control.send(Serve(self._config, listeners), [sock for _, sock in pairs])
-            if not told:
-                return
-            process.untold.discard(Serve)
-        if Refused in process.untold and process.control.send(Refused(self._refused)):
-            process.untold.discard(Refused)
-
-    def _places(self) -> list[Process]:
-        """Return the workers among which the sockets are shared out: who leaves has none any more."""
-        return [worker for worker in self._workers if worker.wanted and not worker.leaving]
-
-    def _sockets_of(self, worker: Process) -> list[tuple[Listener, socket.socket]]:
-        places = self._places()
-        return self._addresses.sockets_of(places.index(worker), len(places))
+        self._crew.adopt(config, _drain_deadline(config, config.timeouts.drain_delay_s))
 
     # Stop.
 
@@ -331,26 +241,23 @@ class Supervisor:
             if time.monotonic() - self._stopped < SAME_WISH_S:
                 return
             logs.warning(f"{by.name} again, stopping at once")
-            for process in self._processes():
+            for process in self._crew:
                 process.tell(signal.SIGKILL)
             self._phase = CLOSING
             self._deadline = time.monotonic() + CLOSE_TIMEOUT_S
             return
-        timeouts = self._config.timeouts
+        timeouts = self._crew.config.timeouts
         delay_s = timeouts.drain_delay_s if by == signal.SIGTERM else 0.0
         logs.info("stopping", signal=by.name, drain_delay_s=delay_s, drain_timeout_s=timeouts.drain_timeout_s)
         notify(STOPPING=1)
         self._phase = DRAINING
         self._stopped = time.monotonic()
-        self._deadline = self._drain_deadline(delay_s)
-        self._controller.tell(signal.SIGUSR1)
-        for worker in self._workers:
+        self._deadline = _drain_deadline(self._crew.config, delay_s)
+        self._crew.controller.tell(signal.SIGUSR1)
+        for worker in self._crew.workers:
             worker.tell(by)
         # From here a worker's own copy is the last: when it closes it, the address is closed.
         self._addresses.close_all()
-
-    def _drain_deadline(self, delay_s: float) -> float:
-        return time.monotonic() + delay_s + self._config.timeouts.drain_timeout_s + STUCK_AFTER_S
 
     # Deaths.
 
@@ -370,7 +277,7 @@ class Supervisor:
             tell = logs.debug if code == 0 else logs.warning
             tell(f"{process.name} ended", pid=pid, reason=reason, lost=lost)
             if expected and process.wanted:
-                self._tell_all()  # its sockets are its own again
+                self._crew.tell_all()  # its sockets are its own again
             return
         logs.error(
             f"{process.name} died, starting another",
@@ -380,16 +287,6 @@ class Supervisor:
             in_s=process.backoff_s(),
         )
 
-    # Births.
 
-    def _start(self, process: Process) -> None:
-        start(process, partial(self._forks.prepare, process, self._config, self._processes(), WAITED))
-        if process is self._controller and self._refused:
-            process.untold.add(Refused)
-
-    def _be_worker(self, index: int, control: Channel) -> int:
-        sockets = [sock for _, sock in self._sockets_of(self._workers[index])]
-        return self._forks.be_worker(index, self._config, sockets, control)
-
-    def _be_controller(self, control: Channel) -> int:
-        return self._forks.be_controller(self._config, control)
+def _drain_deadline(config: Config, delay_s: float) -> float:
+    return time.monotonic() + delay_s + config.timeouts.drain_timeout_s + STUCK_AFTER_S
