@@ -109,6 +109,7 @@ NO_BACKEND: Final = Problem("destination_unavailable", 503, "ours", "no backends
 QUEUE_FULL: Final = Problem("connection_limit_reached", 503, "ours", "too many requests waiting")
 QUEUE_TIMEOUT: Final = Problem("connection_limit_reached", 503, "ours", "waited too long for a backend")
 OVERLOADED: Final = Problem("proxy_internal_response", 503, "ours", "too many connections")
+NO_DESCRIPTOR: Final = Problem("proxy_internal_response", 503, "ours", "out of file descriptors")
 DRAINED: Final = Problem("proxy_internal_response", 503, "ours", "stopping, and out of time")
 INTERNAL: Final = Problem("proxy_internal_error", 500, "ours", "internal error")
 

@@ -10,6 +10,7 @@ import pytest
 from sillyproxy.config.schema import Config, Retry, RetryKind
 from sillyproxy.metrics.layout import ROW_HEAD, WORKER_SIZE, Row, Worker
 from sillyproxy.proxy.budget import ALWAYS, RetryBudget
+from sillyproxy.proxy.teller import Teller
 
 GET, POST = b"GET", b"POST"
 
@@ -24,6 +25,7 @@ class Edge:
         for place in (Worker.ANSWERED, Worker.REPLIED, Worker.ABANDONED, Worker.LOST):
             self.worker_counts[place] = 10
         self.counts = SimpleNamespace(rows=[[0] * ROW_HEAD, [0] * ROW_HEAD])
+        self.teller = Teller(lambda *_, **__: None, lambda: 0)
 
 
 def make_exchange(**facts: object) -> Any:
@@ -31,7 +33,7 @@ def make_exchange(**facts: object) -> Any:
     usual = {
         "retried": False,
         "untidy": False,
-        "color": SimpleNamespace(slot=1),
+        "color": SimpleNamespace(slot=1, name="blue"),
         "method": GET,
         "repeats": 0,
         "upload": 0,

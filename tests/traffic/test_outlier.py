@@ -430,7 +430,7 @@ def test_a_slow_endpoint_rests_after_its_third_late_answer_in_a_row() -> None:
     for _ in range(3):
         assert slow.share(NOW) == 1.0
         slow.answered += 1
-        outlier.note_slow(slow, SECOND // 2, NOW)
+        outlier.note_slow(color, slow, SECOND // 2, NOW)
     random = Random(3).random
 
     assert {color.pick(random, NOW + 2 * SECOND - 1) for _ in range(100)} == {quick}
@@ -441,11 +441,12 @@ def test_a_quick_answer_in_between_is_enough() -> None:
     """
     An endpoint that answers in time now and then has slow pages, not a slow machine.
     """
-    endpoint = make_color(2).endpoints[0]
+    color = make_color(2)
+    endpoint = color.endpoints[0]
     for _ in range(50):
         for _ in range(2):
             endpoint.answered += 1
-            outlier.note_slow(endpoint, SECOND, NOW)
+            outlier.note_slow(color, endpoint, SECOND, NOW)
         endpoint.answered += 1
 
     assert endpoint.share(NOW) == 1.0
@@ -460,13 +461,26 @@ def test_rest_is_bounded_and_nobody_rests_alone() -> None:
         for endpoint in color.endpoints:
             for _ in range(3):
                 endpoint.answered += 1
-                outlier.note_slow(endpoint, 100 * SECOND, NOW)
+                outlier.note_slow(make_color(1), endpoint, 100 * SECOND, NOW)
         random = Random(3).random
         assert {color.pick(random, NOW) for _ in range(200)} == set(color.endpoints)
         assert color.endpoints[0].share(NOW + 5 * SECOND) == 1.0
 
 
-@pytest.mark.parametrize(("median_ms", "from_ms"), [(0.1, 20), (1, 20), (2.5, 20), (10, 80), (500, 4000)])
+def test_endpoints_that_are_late_together_do_not_rest() -> None:
+    """
+    Where the siblings' answers are late as well it is the machine, or the proxy: nobody rests.
+    """
+    color = make_color(3)
+    for _ in range(5):
+        for endpoint in color.endpoints:
+            endpoint.answered += 1
+            outlier.note_slow(color, endpoint, SECOND, NOW)
+
+    assert [endpoint.share(NOW) for endpoint in color.endpoints] == [1.0] * 3
+
+
+@pytest.mark.parametrize(("median_ms", "from_ms"), [(0.1, 50), (1, 50), (6.25, 50), (10, 80), (500, 4000)])
 def test_late_is_many_times_the_usual(median_ms: float, from_ms: float) -> None:
     """
     Eight times the color's median is far too late, but nothing below 20 ms is.

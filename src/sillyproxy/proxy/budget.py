@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy.metrics.layout import Row, Worker
+from sillyproxy.proxy.teller import OFTEN_NS
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.edge import Edge
@@ -53,6 +54,9 @@ class RetryBudget:
             color = exchange.color
             assert color is not None
             edge.counts.rows[color.slot][Row.RETRY_DENIED] += 1
+            edge.teller.tell(
+                "warning", "not sent again: too many second tries under way", OFTEN_NS, color=color.name
+            )
             return False
         self.under_way += 1
         exchange.retried = exchange.untidy = True

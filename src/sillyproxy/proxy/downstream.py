@@ -323,7 +323,7 @@ class Downstream:
             expire(self.exchange)
         elif self.phase == HEAD:
             self.edge.worker_counts[Worker.HEAD_TIMEOUTS] += 1
-            self._refuse(errors.HEAD_TIMEOUT, b"")
+            self._refuse(errors.HEAD_TIMEOUT, b"", began_ns=self.deadline_ns - self.edge.header_ns)
         else:
             self.close()
 
@@ -363,10 +363,10 @@ class Downstream:
                 self.closing = False
                 self.linger()
 
-    def _refuse(self, problem: Problem, line: bytes) -> None:
+    def _refuse(self, problem: Problem, line: bytes, began_ns: int = 0) -> None:
         """Answer what is no request we serve, and close."""
         exchange = self.exchange
-        exchange.refuse(problem, line)
+        exchange.refuse(problem, line, began_ns or self.edge.loop.now_ns)
         self.write(
             build_reply(problem, date=self.edge.date(), close=True, head_only=line.startswith(b"HEAD "))
         )

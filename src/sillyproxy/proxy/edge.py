@@ -159,6 +159,15 @@ class Edge:
         """Use these endpoints from now on."""
         self.generations.hear(news)
 
+    def close_idle(self) -> bool:
+        """Give up the connection that has been idle the longest; False if there is none."""
+        # The oldest of each come first.
+        idle = [e.idle[0] for color in self.table.colors for e in color.endpoints if e.idle]
+        if not idle:
+            return False
+        min(idle, key=lambda upstream: upstream.idle_since_ns).close()
+        return True
+
     def date(self) -> bytes:
         """Return the value of Date (RFC 9110, 5.6.7)."""
         now = int(time())
@@ -202,6 +211,18 @@ class Edge:
         if self.on_tick_too is not None:
             self.on_tick_too()
 
+    def _tell_dropped(self) -> None:
+        writer = self.recorder.writer
+        if writer is not None:
+            self.teller.tell(
+                "warning",
+                "access log lines given up",
+                OFTEN_NS,
+                of_requests=False,
+                so_far=writer.dropped,
+                reason=writer.reason,
+            )
+
     def settle(self) -> None:
         """Show others what happened: publish the counts, write the log."""
         self.recorder.flush()
@@ -214,7 +235,9 @@ class Edge:
             - worker[Worker.LOST]
         )
         worker[Worker.CONNECTIONS_OPEN] = len(self.connections)
-        worker[Worker.LOG_DROPPED] = self.recorder.dropped
+        if self.recorder.dropped != worker[Worker.LOG_DROPPED]:
+            worker[Worker.LOG_DROPPED] = self.recorder.dropped
+            self._tell_dropped()
         for color in self.table.colors:
             row = self.counts.rows[color.slot]
             busy = sum(e.inflight for e in color.endpoints) + sum(e.inflight for e in color.leaving)

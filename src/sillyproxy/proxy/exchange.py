@@ -9,6 +9,7 @@ one: `connected`), `_write_request`; `response.read_head` and `relay.relay_respo
 
 from __future__ import annotations
 
+from functools import partial
 from random import random
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ from sillyproxy.proxy.loop import GONE
 from sillyproxy.proxy.relay import relay_request, relay_response
 from sillyproxy.proxy.response import read_head
 from sillyproxy.proxy.states import ANSWERING, CONNECTING, FLUSHING, OVER, QUEUED, WAITING
+from sillyproxy.proxy.teller import OFTEN_NS
 from sillyproxy.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class Exchange:
     `upload` and `download` say what is still to come of the two bodies: bytes, CHUNKED,
     UNTIL_CLOSE, or 0 when all has come. `first` is what came of the request's body along
     with its head; the request can be sent again as long as that is all of it. `retried`: it
-    was, `repeats` times although it may have been acted on.
+    was, `repeats` times although it may have been acted on. `has_waited`: in the queue.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Exchange:
         "endpoint",
         "fields",
         "first",
+        "has_waited",
         "informed",
         "keep",
         "method",
@@ -111,6 +114,7 @@ class Exchange:
         self.informed = 0
         self.repeats = 0
         self.retried = False
+        self.has_waited = False
         self.started_ns = 0
         self.keep = False
         self.upload_broken = False
@@ -221,7 +225,7 @@ class Exchange:
         assert endpoint is not None
         assert color is not None
         if endpoint.inflight >= color.threshold and not is_turn:
-            endpoint = color.pick_free(self.edge.loop.now_ns) if color.threshold else None
+            endpoint = color.pick_free(self.edge.loop.now_ns, self.tried) if color.threshold else None
             if endpoint is None:
                 self._wait_for_room(color)
                 return
@@ -250,6 +254,7 @@ class Exchange:
         """There is room at `endpoint` now."""
         self.color, self.endpoint = color, endpoint
         self.state = CONNECTING
+        self.has_waited = self.untidy = True
         down = self.down
         down.deadline_ns = self.edge.loop.now_ns + (
             self.edge.idle_ns if self.upload else self.edge.response_ns
@@ -269,16 +274,25 @@ class Exchange:
         self.state = CONNECTING
         try:
             self.upstream = upstream = Upstream(self.edge, endpoint, self)
-        except OSError as error:  # out of descriptors
-            self.edge.log("error", "no socket for an upstream connection", reason=str(error))
+        except OSError as error:
+            if self.edge.close_idle():
+                # They are closed when this round is over; then there is room.
+                self.edge.loop.soon(partial(self._connect_again, self.number, endpoint))
+                return
+            reason = error.strerror or str(error)
+            self.edge.teller.tell("error", "no socket for an upstream connection", OFTEN_NS, reason=reason)
             self.leave_endpoint()
-            self.reply(errors.INTERNAL)
+            self.reply(errors.NO_DESCRIPTOR)
             return
         color = self.color
         assert color is not None
         self.edge.counts.rows[color.slot][Row.UPSTREAM_CONNECTS] += 1
         if not upstream.connect():
             self.connect_failed(errors.REFUSED, Row.RETRY_REFUSED, "refused")
+
+    def _connect_again(self, number: int, endpoint: Endpoint) -> None:
+        if self.number == number and self.state == CONNECTING and self.upstream is None:
+            self.connect(endpoint)
 
     def connected(self) -> None:
         """The connection is open."""
@@ -529,14 +543,14 @@ class Exchange:
             self.record(500, Worker.LOST, errors.INTERNAL)
         self.down.close(reset=True)
 
-    def refuse(self, problem: Problem, line: bytes) -> None:
-        """Record what was no request we serve."""
+    def refuse(self, problem: Problem, line: bytes, began_ns: int) -> None:
+        """Record what was no request we serve, and began to come at `began_ns`."""
         edge = self.edge
         self.method, self.target = line.split(b" ", 2)[:2] if line.count(b" ") > 1 else (b"-", b"-")
         self.method = self.method.translate(_LOGGABLE)[:32]
         self.target = self.target.translate(_LOGGABLE)
         self.plan = None
-        self.started_ns = edge.loop.now_ns
+        self.started_ns = began_ns
         edge.worker_counts[Worker.ACCEPTED] += 1
         self.record(problem.status, Worker.REPLIED, problem)
 
@@ -605,7 +619,7 @@ class Exchange:
         row[ROW_HEAD + bucket_of(duration_ns)] += 1
         row[_BYTES_OUT] += self.bytes_out
         if edge.logs:
-            edge.recorder.add(self, status, duration_ns, problem.kind if problem is not None else "")
+            edge.recorder.add(self, status, duration_ns, problem)
         edge.loop.unsettled = True
         if edge.queued:
             edge.loop.soon(edge.waiting.serve)
@@ -627,6 +641,7 @@ class Exchange:
         self.informed = 0
         self.upload_broken = False
         self.repeats = 0
+        self.has_waited = False
         if self.retried:
             self.retried = False
             self.edge.retries.end()

@@ -134,9 +134,9 @@ class Generations:
     def _swap(self, table: Table) -> None:
         edge = self._edge
         self._next = None
-        for before in edge.table.colors:
+        for slot in {color.slot for color in edge.table.colors} | {slot for slot, _ in edge.table.leaving}:
             for gauge in ROW_GAUGES:
-                before.row[gauge] = 0
+                edge.counts.rows[slot][gauge] = 0
         for endpoint in table.take_over(edge.table):
             for upstream in tuple(endpoint.idle):
                 upstream.close()

@@ -126,6 +126,9 @@ class Loop:
                         handler(events)
                     except Exception:
                         self._on_crash(handler)
+            # The round's events are all handled: nothing meant for them can reach a successor.
+            if closing:
+                self._dispose()
             if self._soon:
                 self._run_soon()
             if now_ns >= next_tick_ns:
@@ -136,9 +139,12 @@ class Loop:
                 self.unsettled = False
                 self._on_settle()
             if closing:
-                for owner in closing:
-                    owner.dispose()
-                closing.clear()
+                self._dispose()
+
+    def _dispose(self) -> None:
+        for owner in self._closing:
+            owner.dispose()
+        self._closing.clear()
 
     def _run_soon(self) -> None:
         calls, self._soon = self._soon, []

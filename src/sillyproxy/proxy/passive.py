@@ -29,7 +29,9 @@ Term = tuple[int, int]
 _LOOK_EVERY_NS = 1_000_000_000
 _ENOUGH = 20
 _SMALL_BYTES = 65536
-_SHOWN_BYTES = 80
+_SHOWN_BYTES = 160
+# Nobody gets up for less.
+_NOTABLE_NS = 250_000_000
 _DOWN = "color is down"
 FELL_BACK = "color fell back"
 _REASON_ROWS = {"consecutive": Row.EJECT_CONSECUTIVE, "error_rate": Row.EJECT_RATE}
@@ -87,8 +89,9 @@ class PassiveHealth:
         self._edge.teller.tell("error", _DOWN, OFTEN_NS, color=color.name, reason=reason)
 
     def _note_up(self, color: ColorAtWork) -> None:
-        if self._edge.teller.was_told(color.name, _DOWN, FELL_BACK):
-            self._edge.log("info", "color takes requests again", color=color.name)
+        untold = self._edge.teller.end(color.name, _DOWN, FELL_BACK)
+        if untold is not None:
+            self._edge.log("info", "color takes requests again", color=color.name, more_requests=untold)
 
     def note_malformed(self, color: ColorAtWork, endpoint: Endpoint, problem: Problem, data: bytes) -> None:
         """Note a response that is none; the log shows how it begins."""
@@ -99,7 +102,7 @@ class PassiveHealth:
             color=color.name,
             endpoint=endpoint.name,
             reason=problem.detail,
-            begins=repr(bytes(data[:_SHOWN_BYTES]))[2:-1],
+            begins=bytes(data[:_SHOWN_BYTES]).replace(b"\r\n", b" | ").decode("latin-1"),
         )
 
     def blame(
@@ -125,7 +128,7 @@ class PassiveHealth:
         if reason is None:
             return
         until_ns, times = outlier.next_term(endpoint, rules, now_ns)
-        why = f"{outlier.describe(endpoint, reason)}, the last: {what}"
+        why = f"{outlier.describe(endpoint, rules, reason)}, the last: {what}"
         self._eject(endpoint, until_ns, times)
         edge.counts.rows[color.slot][_REASON_ROWS[reason]] += 1
         edge.log(
@@ -142,20 +145,21 @@ class PassiveHealth:
     def note_slow(self, exchange: Exchange, took_ns: int) -> None:
         """Note an exchange that took far longer than usual for its color, if that is the endpoint's doing."""
         endpoint = exchange.endpoint
-        # Its own time, not that of a body on its way, of a tunnel, or of another endpoint before it.
+        # Its own time, not that of a body on its way, of a tunnel, of another endpoint, or of the queue.
         if (
             endpoint is not None
             and not exchange.bytes_in
             and exchange.bytes_out < _SMALL_BYTES
             and exchange.status != 101
             and not exchange.tried
+            and not exchange.has_waited
         ):
             edge = self._edge
             color = exchange.color
-            if color is not None and outlier.note_slow(endpoint, took_ns, edge.loop.now_ns):
+            if color is not None and outlier.note_slow(color, endpoint, took_ns, edge.loop.now_ns):
                 color.row[Row.RESTS] += 1
                 edge.teller.tell(
-                    "info",
+                    "info" if took_ns >= _NOTABLE_NS else "debug",
                     "endpoint is slow, letting it rest",
                     SELDOM_NS,
                     color=color.name,

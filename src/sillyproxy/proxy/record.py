@@ -18,6 +18,7 @@ from time import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from sillyproxy.errors import Problem
     from sillyproxy.proxy.exchange import Exchange
 
 MAX_WAITING_BYTES: Final = 1024 * 1024
@@ -28,7 +29,11 @@ _LONGEST_ID: Final = 128
 
 
 class LineWriter:
-    """Writes whole lines to a descriptor, in a thread; `dropped` counts the lines given up."""
+    """
+    Writes whole lines to a descriptor, in a thread.
+
+    `dropped` counts the lines given up, `reason` is why the last of them were.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -36,6 +41,7 @@ class LineWriter:
         self._waiting_bytes = 0
         self._written_bytes = 0
         self.dropped = 0
+        self.reason = ""
         self._thread = Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
@@ -45,6 +51,7 @@ class LineWriter:
         # Each counter has one writer, so the difference needs no lock.
         if self._waiting_bytes - self._written_bytes + size > MAX_WAITING_BYTES:
             self.dropped += len(lines)
+            self.reason = "nobody reads them"
             return
         self._waiting_bytes += size
         self._queue.put(lines)
@@ -74,8 +81,9 @@ class LineWriter:
                 data = data[os.write(self._fd, data) :]
             except BlockingIOError:
                 self._wait_writable()
-            except OSError:
+            except OSError as error:
                 self.dropped += lines
+                self.reason = (error.strerror or str(error)).lower()
                 return
 
     def _wait_writable(self) -> None:
@@ -98,8 +106,8 @@ class Recorder:
         """Lines given up so far."""
         return self.writer.dropped if self.writer else 0
 
-    def add(self, exchange: Exchange, status: int, duration_ns: int, problem: str) -> None:
-        """Note one finished exchange; `problem` is empty or the kind of failure (RFC 9209)."""
+    def add(self, exchange: Exchange, status: int, duration_ns: int, problem: Problem | None) -> None:
+        """Note one finished exchange, and what was wrong with it: the kind (RFC 9209), and in words."""
         now = time()
         color = exchange.color
         endpoint = exchange.endpoint
@@ -122,8 +130,9 @@ class Recorder:
                 "duration_ms": round(duration_ns / 1e6, 3),
                 "request_id": request_id,
             }
-            if problem:
-                fields["error"] = problem
+            if problem is not None:
+                fields["error"] = problem.kind
+                fields["reason"] = problem.detail
             line = json.dumps(fields, separators=(",", ":"))
         else:
             line = (
@@ -132,8 +141,8 @@ class Recorder:
                 f"endpoint={endpoint.name if endpoint else '-'} bytes={exchange.bytes_out} "
                 f"duration={duration_ns / 1e6:.3f}ms id={_plain(request_id)}"
             )
-            if problem:
-                line += f" error={problem}"
+            if problem is not None:
+                line += f' error={problem.kind} reason="{problem.detail}"'
         self.lines.append(line.encode("latin-1", "replace") + b"\n")
 
     def flush(self) -> None:

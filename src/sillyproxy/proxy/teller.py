@@ -50,9 +50,11 @@ class Teller:
             fields["requests"] = since + 1
         self._log(level, message, **fields)
 
-    def was_told(self, color: str, *messages: str) -> bool:
-        """Tell whether the log has heard any of these of a color; from now on it has not."""
+    def end(self, color: str, *messages: str) -> int | None:
+        """
+        Forget that the log has heard these of a color.
+
+        Return how many there were that it has not heard of; None if it has heard nothing.
+        """
         heard = [key for key in self._told if key[0] in messages and key[1] == color]
-        for key in heard:
-            del self._told[key]
-        return bool(heard)
+        return sum(self._told.pop(key)[1] for key in heard) if heard else None

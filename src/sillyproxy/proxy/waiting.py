@@ -66,11 +66,10 @@ class WaitingRoom:
         for name, queue in tuple(self._queues.items()):
             color = colors.get(name)
             self._mark(name)
-            while queue:
-                exchange = queue[0]
+            for exchange in tuple(queue):
                 waited_for = exchange.color
                 assert waited_for is not None
-                endpoint = color.pick_free(now_ns) if color is not None else None
+                endpoint = color.pick_free(now_ns, exchange.tried) if color is not None else None
                 if color is not None and endpoint is not None:
                     self.leave(exchange, waited_for)
                     exchange.go_from_queue(color, endpoint)
@@ -78,8 +77,8 @@ class WaitingRoom:
                     # A reload has taken the color away, or its endpoints are: nobody will make room.
                     self.leave(exchange, waited_for)
                     exchange.go_elsewhere(errors.NO_BACKEND, None)
-                else:
-                    break
+                elif not exchange.tried:
+                    break  # nor is there room for anybody behind it
 
     def _mark(self, name: str) -> None:
         """Have newcomers stop behind those who wait."""

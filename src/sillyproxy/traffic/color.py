@@ -115,9 +115,11 @@ class ColorAtWork:
         parts = [f"{unhealthy} unhealthy"] * (unhealthy > 0) + [f"{avoided} avoided"] * (avoided > 0)
         return f"of {len(self.endpoints)} endpoints {' and '.join(parts)}"
 
-    def pick_free(self, now_ns: int) -> Endpoint | None:
-        """Return the least busy endpoint that has room for one more request; None if there is none."""
-        free = [e for e in self.endpoints if e.inflight < self.limit and e.back_at_ns <= now_ns]
+    def pick_free(self, now_ns: int, tried: Collection[Endpoint] = ()) -> Endpoint | None:
+        """Return the least busy endpoint with room for one more that was not tried; None if there is none."""
+        free = [
+            e for e in self.endpoints if e.inflight < self.limit and e.back_at_ns <= now_ns and e not in tried
+        ]
         return min(free, key=lambda endpoint: endpoint.inflight, default=None)
 
     def _in_turn(self) -> Sequence[Endpoint]:

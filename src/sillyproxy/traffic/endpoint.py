@@ -156,10 +156,10 @@ class Record:
     `in_a_row` failures since anything was answered, seen when `answered` stood at `at`;
     within the window: `errors`, how many of them were no response (`broken`), and the count
     of `answered` at which it `begins`. `slow_in_a_row` answers came far too late, the last
-    when `answered` stood at `slow_at`.
+    at `slow_seen_ns` when `answered` stood at `slow_at`.
     """
 
-    __slots__ = ("at", "begins", "broken", "errors", "in_a_row", "slow_at", "slow_in_a_row")
+    __slots__ = ("at", "begins", "broken", "errors", "in_a_row", "slow_at", "slow_in_a_row", "slow_seen_ns")
 
     def __init__(self) -> None:
         self.in_a_row = 0
@@ -169,3 +169,4 @@ class Record:
         self.begins = 0
         self.slow_in_a_row = 0
         self.slow_at = 0
+        self.slow_seen_ns = 0

@@ -49,7 +49,8 @@ DEVIATIONS: Final = 5.0
 
 # Many times the median, but not what nobody would notice.
 SLOW_TIMES: Final = 8
-SLOW_AT_LEAST_NS: Final = 20_000_000
+SLOW_AT_LEAST_NS: Final = 50_000_000
+SLOW_TOGETHER_NS: Final = 1_000_000_000
 SLOW_IN_A_ROW: Final = 3
 # So that it has a fifth of the requests that its slowness would leave it.
 REST_TIMES: Final = 4
@@ -86,9 +87,11 @@ def note_failure(
     return None
 
 
-def describe(endpoint: Endpoint, reason: Reason) -> str:
+def describe(endpoint: Endpoint, rules: Outlier, reason: Reason) -> str:
     """Return in words why an endpoint is an outlier, while its record still tells."""
     if reason == "consecutive":
+        if endpoint.record.in_a_row < rules.eject_after:
+            return "failed again in its slow start"
         return f"{endpoint.record.in_a_row} failures in a row"
     return f"{endpoint.record.errors} of {_requests(endpoint)} requests failed"
 
@@ -98,13 +101,23 @@ def slow_from_ns(median_ns: int) -> int:
     return max(SLOW_AT_LEAST_NS, SLOW_TIMES * median_ns)
 
 
-def note_slow(endpoint: Endpoint, took_ns: int, now_ns: int) -> bool:
-    """Note an answer that was far too late; True if it is one too many, and the endpoint rests now."""
+def note_slow(color: ColorAtWork, endpoint: Endpoint, took_ns: int, now_ns: int) -> bool:
+    """
+    Note an answer that was far too late; True if it is one too many, and the endpoint rests now.
+
+    Where its siblings' answers are late as well, it is not the endpoint that is slow.
+    """
     record = endpoint.record
     in_between = endpoint.answered - record.slow_at > 1
     record.slow_in_a_row = 1 if in_between else record.slow_in_a_row + 1
     record.slow_at = endpoint.answered
-    if record.slow_in_a_row < SLOW_IN_A_ROW:
+    record.slow_seen_ns = now_ns
+    since_ns = now_ns - took_ns - SLOW_TOGETHER_NS
+    if record.slow_in_a_row < SLOW_IN_A_ROW or any(
+        other.record.slow_in_a_row >= SLOW_IN_A_ROW - 1 and other.record.slow_seen_ns > since_ns
+        for other in color.endpoints
+        if other is not endpoint
+    ):
         return False
     endpoint.rest(now_ns + min(REST_TIMES * took_ns, LONGEST_REST_NS))
     return True

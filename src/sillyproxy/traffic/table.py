@@ -156,14 +156,29 @@ class Table:
                 upstream, ip, port = address
                 if upstream >= len(upstreams):
                     continue  # an older generation's list: the next one is on its way
-                endpoint = known.pop((upstream, ip, port), None)
+                endpoint = known.pop((upstream, ip, port), None) or self._come_back(color, upstream, ip, port)
                 if endpoint is None:
                     url = upstreams[upstream]
                     endpoint = Endpoint(upstream, ip, port, url.base.encode(), authority_of(url))
                 current.append(endpoint)
             color.endpoints = tuple(current)
-            color.leaving = tuple(e for e in (*color.leaving, *known.values()) if e.inflight)
+            color.leaving = tuple(
+                e for e in (*color.leaving, *known.values()) if e.inflight and e not in current
+            )
             gone.extend(known.values())
         for endpoint in gone:
             endpoint.gone = True
         return gone
+
+    def _come_back(self, color: ColorAtWork, upstream: int, ip: str, port: int) -> Endpoint | None:
+        """Return the endpoint that was here before and is still busy, if there is one: it counts as such."""
+        url = self._upstreams[color.name][upstream]
+        base, authority = url.base.encode(), authority_of(url)
+        mine = [endpoint for slot, endpoint in self.leaving if slot == color.slot]
+        for endpoint in (*color.leaving, *mine):
+            if (endpoint.ip, endpoint.port, endpoint.base, endpoint.authority) == (ip, port, base, authority):
+                endpoint.gone = False
+                endpoint.upstream = upstream
+                self.leaving = tuple(each for each in self.leaving if each[1] is not endpoint)
+                return endpoint
+        return None
