@@ -10,6 +10,8 @@ from typing import Any
 
 BIN_S = 0.5
 QUIET_S = 2.0
+# What comes so shortly before the end of the fault may be answered because it ends: tries take their time.
+LATE_S = 5.0
 GUARD_S = 0.1  # what is due so shortly before the fault, or after its end, may meet it
 
 
@@ -79,14 +81,15 @@ def find_quiet(entries: Sequence[Entry], phases: Phases, quiet_s: float = QUIET_
     """
     Seconds from the beginning of the fault to the first two seconds without an error; None if never.
 
-    A request counts when it was due: whoever asks in these two seconds gets an answer.
+    A request counts when it was due: whoever asks in these two seconds gets an answer. Two seconds
+    at the very end do not count: the replica is well again before these requests are given up.
     """
     last = phases.healthy_s
     for due in sorted(entry.due_s for entry in entries if entry.is_error):
         if due - last >= quiet_s:
             break
         last = max(last, due)
-    return None if last + quiet_s > phases.end_s else last - phases.healthy_s
+    return None if last > phases.end_s - LATE_S else last - phases.healthy_s
 
 
 def summarize(entries: Sequence[Entry], phases: Phases) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from bench.faults import put_tables
 from bench.process import BrokenError
 from bench.run import find_ports
 from bench.soak_churn import Churn
-from bench.soak_summary import build_report, print_report
+from bench.soak_summary import build_report, explain_all, print_report
 from bench.subjects import SUBJECTS
 
 ROOT = Path(__file__).parent.parent
@@ -212,6 +212,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.redraw:
         results = json.loads(options.redraw.read_text())
+        results["report"] |= explain_all(results["report"]["failures"], results["events"])
     else:
         # As from the keyboard: nothing that was started is left behind.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 GRACE_S = 0.1  # clocks are read a little before and after what they time
+DRAIN_DELAY_S = 1.2  # whoever leaves takes new connections for so long (SILLYPROXY_DRAIN_DELAY, and a little)
 TOLD_S = 20.0  # a drain and its spread closes last for no longer
 # A request that may not be sent twice, or a conversation: nobody can mend it if the backend dies.
 NOT_REPEATABLE = ("post", "slow_writer", "websocket")
@@ -32,9 +33,10 @@ def explain(failure: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> 
             and failure["ended_s"] >= event["began_s"] - GRACE_S
         )
         if failure["how"] == "ToldError":
-            late_s = failure["ended_s"] - event["ended_s"]
             is_farewell = event["detail"].startswith(FAREWELLS.get(event["what"], "never"))
-            if is_farewell and under_way and late_s <= TOLD_S and "1001" in failure["reason"]:
+            was_there = failure["begun_s"] <= event["ended_s"] + DRAIN_DELAY_S
+            is_in_time = event["began_s"] <= failure["ended_s"] <= event["ended_s"] + TOLD_S
+            if is_farewell and was_there and is_in_time and "1001" in failure["reason"]:
                 return f"told to go: {event['what']}"
         elif event["what"] == KILL_BACKEND and under_way:
             if failure["kind"] in NOT_REPEATABLE or failure["how"] == "CutError":
@@ -42,6 +44,17 @@ def explain(failure: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> 
         elif event["what"] == KILL_WORKER and under_way and failure["how"] != "WrongError":
             return "under way in a worker that was killed"
     return ""
+
+
+def explain_all(failures: Iterable[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The report's part about failures: how many for which reason, those without one, and all."""
+    told = [{**failure, "why": explain(failure, events)} for failure in failures]
+    explained = Counter(f"{failure['kind']}: {failure['why']}" for failure in told if failure["why"])
+    return {
+        "explained": dict(explained.most_common()),
+        "unexplained": [failure for failure in told if not failure["why"]],
+        "failures": told,
+    }
 
 
 @dataclass(frozen=True)
@@ -90,15 +103,8 @@ def build_report(
 ) -> dict[str, Any]:
     """The figures of the run: requests, failures by explanation, growth of each process."""
     requests: Counter[str] = Counter()
-    explained: Counter[str] = Counter()
-    failures = []
     for line in lines:
         requests.update(line["ended"])
-        for failure in line["failures"]:
-            why = explain(failure, events)
-            failures.append({**failure, "why": why})
-            if why:
-                explained[f"{failure['kind']}: {why}"] += 1
     times = [sample["at_s"] for sample in samples]
     roles = sorted({role for sample in samples for role in sample["rss_mib"]})
     growths = [
@@ -113,9 +119,7 @@ def build_report(
     return {
         "requests": dict(requests.most_common()),
         "actions": dict(Counter(event["what"] for event in events).most_common()),
-        "explained": dict(explained.most_common()),
-        "unexplained": [failure for failure in failures if not failure["why"]],
-        "failures": failures,
+        **explain_all([failure for line in lines for failure in line["failures"]], events),
         "problems": [
             f"{one['what']} at {one['began_s']} s: {one['problem']}" for one in events if one["problem"]
         ],

@@ -70,6 +70,15 @@ def test_subject_that_never_stops_failing_is_never_quiet() -> None:
     assert find_quiet(entries, PHASES) is None
 
 
+def test_end_of_the_fault_is_not_taken_for_a_reaction() -> None:
+    """
+    What hangs in the last seconds is answered because the fault ends, not because the proxy noticed.
+    """
+    entries = make_entries(*(5.0 + step for step in range(18)))
+
+    assert find_quiet(entries, PHASES) is None
+
+
 def test_errors_count_in_the_phase_in_which_they_were_asked() -> None:
     """
     Errors after the fault are told apart from those during it.

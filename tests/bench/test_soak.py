@@ -82,6 +82,8 @@ def test_websocket_may_be_told_to_go_when_what_it_ran_on_goes() -> None:
     assert not explain(told, [make_event("weights")])
     assert not explain(told | {"reason": "closed with 1006"}, [make_event("remove backend")])
     assert not explain(told | {"ended_s": 60.0}, [make_event("remove backend")])
+    assert not explain(told | {"begun_s": 12.0}, [make_event("remove backend")])
+    assert not explain(told | {"ended_s": 9.0}, [make_event("remove backend")])
 
 
 def test_report_counts_what_is_explained_and_shows_the_rest() -> None:

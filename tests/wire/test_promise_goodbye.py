@@ -145,10 +145,10 @@ def read_rest(client: Client) -> bytes:
     return bytes(client.stream.buffer)
 
 
-def evict(worker: LoneWorker) -> None:
+def evict(worker: LoneWorker, server: QuickOrigin) -> None:
     """Take the color away, and every tunnel of it at once."""
     worker.serve(BLUE="", GREEN_WEIGHT=1, SILLYPROXY_DRAIN_TIMEOUT="100ms")
-    worker.tell(generation=2)
+    worker.tell(colors={"green": [[0, "127.0.0.1", server.port]]}, generation=2)
 
 
 def test_no_word_amid_a_frame() -> None:
@@ -160,7 +160,7 @@ def test_no_word_amid_a_frame() -> None:
         client = open_tunnel(worker, server, "/switch/websocket")
         client.send(HALF_A_FRAME)
         assert client.read_exactly(len(HALF_A_FRAME)) == HALF_A_FRAME
-        evict(worker)
+        evict(worker, server)
         assert read_rest(client) == b""
         wait_until(lambda: server.ended["/switch/websocket"], "the end at the server")
         assert bytes(server.tunnelled) == HALF_A_FRAME
@@ -173,7 +173,7 @@ def test_each_direction_is_looked_at_by_itself() -> None:
         client = open_tunnel(worker, server, "/switch/websocket/mute")
         client.send(HALF_A_FRAME)
         wait_until(lambda: len(server.tunnelled) == len(HALF_A_FRAME), "the half frame")
-        evict(worker)
+        evict(worker, server)
         assert read_rest(client) == CLOSE
         assert bytes(server.tunnelled) == HALF_A_FRAME
         client.close()
@@ -187,7 +187,7 @@ def test_frames_that_ended_are_followed_by_a_close() -> None:
         for part in (HALF_A_FRAME, rest):
             client.send(part)
             assert client.read_exactly(len(part)) == part
-        evict(worker)
+        evict(worker, server)
         assert read_rest(client).startswith(CLOSE)
         wait_until(lambda: server.ended["/switch/websocket"], "the end at the server")
         assert bytes(server.tunnelled) == HALF_A_FRAME + rest + bytes([0x88, 0x82, 0, 0, 0, 0, 3, 233])
@@ -200,7 +200,7 @@ def test_other_protocols_are_closed_without_a_word() -> None:
         client = open_tunnel(worker, server, "/switch/echo")
         client.send(b"hello")
         assert client.read_exactly(5) == b"hello"
-        evict(worker)
+        evict(worker, server)
         assert read_rest(client) == b""
         wait_until(lambda: server.ended["/switch/echo"], "the end at the server")
         assert bytes(server.tunnelled) == b"hello"

@@ -280,3 +280,26 @@ def test_one_queue_overflows_into_another() -> None:
         assert finish(first, second) == [200] * 2
         for client in waiting:
             client.close()
+
+
+def test_those_who_wait_are_served_in_the_drain() -> None:
+    """A worker that stops serves those who wait, as long as it has time."""
+    with origins(1) as (server,), lone_worker(server, **ONE, SILLYPROXY_DRAIN_TIMEOUT="20s") as worker:
+        first = occupy(worker, server)
+        waiting = line_up(worker, GET % b"/", GET % b"/")
+        worker.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        server.hear.set()
+        assert finish(first, *waiting) == [200] * 3
+
+
+def test_who_waits_at_the_end_of_the_drain_is_told() -> None:
+    """When a worker's drain timeout is over those who still wait are told so, and nobody is left hanging."""
+    with origins(1) as (server,), lone_worker(server, **ONE, SILLYPROXY_DRAIN_TIMEOUT="1s") as worker:
+        first = occupy(worker, server)
+        waiting = line_up(worker, GET % b"/", GET % b"/")
+        worker.process.send_signal(signal.SIGTERM)
+        replies = [client.read_reply() for client in (first, *waiting)]
+        assert [(reply.status, reply.is_whole) for reply in replies] == [(503, True)] * 3
+        for client in (first, *waiting):
+            client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 
 import pytest
@@ -239,3 +240,20 @@ def test_a_budget_of_nothing_is_no_retry() -> None:
         assert set(statuses) == {200, 502}
         counts = read_counts(worker)["blue"]
         assert (counts["retry_denied"], counts["retry_refused"]) == (statuses[502], 0)
+
+
+def test_a_second_try_has_all_of_the_response_timeout() -> None:
+    """
+    A request that one replica did not answer in time has as long again at the next, also over a
+    connection that is kept: its answer after 0.6 of 1 s is in time.
+    """
+    with origins(2) as (moody, well), lone_worker(well, **CAREFUL) as worker:
+        # So that a connection to it is kept.
+        assert ask_once(worker.port, GET % b"/").status == 200
+        make_moody(moody, "/hang")
+        worker.use(moody, well)
+        for _ in range(2):
+            begun = time.monotonic()
+            assert ask_once(worker.port, GET % b"/sleep/0.6").status == 200
+            show("second try", took_s=time.monotonic() - begun)
+        assert moody.served >= 1
