@@ -181,12 +181,20 @@ def _messages_of(call: ast.Call, constants: Constants) -> Iterator[Message]:
     first = call.args[0]
     if name in LEVELS:
         yield from _make(name, first, _fields_of(call), constants)
-    elif name in ("log", "tell") and isinstance(first, ast.Constant) and first.value in LEVELS:
+    elif name in ("log", "tell") and (levels := _levels_in(first)):
         # One that is told now and then says how often it would have been told.
         fields = _fields_of(call) | ({"requests"} if name == "tell" else set())
-        yield from _make(first.value, call.args[1], fields, constants)
+        for level in levels:
+            yield from _make(level, call.args[1], fields, constants)
     elif name == "tell":
         yield from _make("", first, _fields_of(call), constants)
+
+
+def _levels_in(what: ast.expr) -> list[str]:
+    """Return the levels that an argument may be: one, or one of two."""
+    if isinstance(what, ast.IfExp):
+        return [*_levels_in(what.body), *_levels_in(what.orelse)]
+    return [str(what.value)] if isinstance(what, ast.Constant) and what.value in LEVELS else []
 
 
 def _fields_of(call: ast.Call) -> frozenset[str]:
