@@ -165,10 +165,17 @@ def _endpoint(replica: str) -> dict[str, object]:
     return {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
 
 
+# Envoy allows three retries at a time to a cluster unless it is told otherwise; half of the requests under
+# way, and 32, is what sillyproxy allows by itself.
 # The success rate rule's own thresholds (5 hosts, 100 requests each in an interval of 10 s) would never
 # apply to four replicas.
 ENVOY_CAREFUL_CLUSTER: dict[str, object] = {
     "lb_policy": "LEAST_REQUEST",
+    "circuit_breakers": {
+        "thresholds": [
+            {"retry_budget": {"budget_percent": {"value": 50.0}, "min_retry_concurrency": 32}},
+        ]
+    },
     "outlier_detection": {
         "consecutive_5xx": 5,
         "interval": "2s",
