@@ -99,7 +99,7 @@ OUTAGE = "all replicas killed"
 # Seconds from the death after which nothing may begin to fail. An endpoint is asked each second; it is
 # unhealthy after two failures of a second each. A kept connection to a proxy that vanished is the client's to
 # give up; it does so with its first request.
-NOTICED_S = {"replica killed": 0.5, "replica paused": 6.0, "node cut off": 6.0}
+NOTICED_S = {"replica killed": 1.0, "replica paused": 6.0, "node cut off": 6.0}
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,7 @@ class Story:
         Where something may fail, what was under way before belongs to the step before, and all that is
         under way at the end to this one.
         """
-        smooth = name in PLANNED and (self.size.name, name) not in GAPS
+        smooth = name not in (*UNPLANNED, OUTAGE) and (self.size.name, name) not in GAPS
         if self.steps and not smooth:
             self.count(list(self.steps.values())[-1], time.time())
         step = self.steps[name] = Step(name)
@@ -436,7 +436,9 @@ def play(story: Story) -> None:
     story.create(BLUE, images.myapp, size.blues, ROLLING)
     story.create(GREEN, images.myapp, size.greens, f"{ROLLING} --env V2=1")
     settings = " ".join(f"--env {setting}" for setting in SETTINGS.split())
-    story.create(PROXY, images.proxy, size.proxies, f"{ROLLING} {settings} --env BLUE=http://blue:8080")
+    # The image allows half a minute for the backends to come; here they are there.
+    started = "--health-start-period 5s --env BLUE=http://blue:8080"
+    story.create(PROXY, images.proxy, size.proxies, f"{ROLLING} {settings} {started}")
     story.create(
         LOAD,
         images.load,
