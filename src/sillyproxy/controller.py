@@ -60,6 +60,8 @@ LOOK_S: Final = 0.1  # between looks, while something is waited for
 TICK_S: Final = 1.0  # between looks at the memory, and at what is over
 # Fewer clients are not what fills the memory: under a limit that is tight for good nobody must be shut out.
 CROWD: Final = 100
+GATE_LOOK_S: Final = 5.0  # between looks at a gate that is closed
+GATE_AGAIN_S: Final = 30.0  # until what it waits for is said once more
 RESEND_S: Final = 0.2  # until a worker that does not read its channel is told again
 
 # No name is looked up more often than this, unless the operator asks for it.
@@ -131,6 +133,7 @@ class Controller:
         self._adopt(self._newest, FIRST_CHECKS_S)
         self._tick()
         admin = self._start_admin()
+        gate = asyncio.create_task(self._tell_gate())
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait({stop, admin} if admin else {stop}, return_when=asyncio.FIRST_COMPLETED)
         if admin is not None:
@@ -138,10 +141,21 @@ class Controller:
                 await admin  # it never ends by itself; with what it broke, so do we, for a fresh start
             admin.cancel()
             await asyncio.wait({admin})
+        gate.cancel()
         await self._gate.close()
         await self._health.close()
         await self._discovery.close()
         return 0
+
+    async def _tell_gate(self) -> None:
+        """Say what the gate waits for: whoever finds a roll-out undone has nothing but this log."""
+        said, again_at = "", 0.0
+        while not self._gate.is_open:
+            await asyncio.sleep(GATE_LOOK_S)
+            reason, now = self._gate.reason(), time.monotonic()
+            if reason and (reason != said or now >= again_at):
+                said, again_at = reason, now + GATE_AGAIN_S
+                logs.warning("not started", waiting_for=reason)
 
     def _start_admin(self) -> asyncio.Task[None] | None:
         if self._setup.admin is None:

@@ -57,6 +57,9 @@ RETRIES = _metric("retries", "counter", "color reason", "Requests sent again to 
 RETRIES_DENIED = _metric(
     "retries_denied", "counter", "color", "Requests not sent again: too many second tries were under way."
 )
+RESTS = _metric(
+    "endpoint_rests", "counter", "color", "Times that an endpoint was let rest: far slower than usual."
+)
 FALLBACKS = _metric(
     "fallbacks", "counter", "from to", "Requests that one color could not take and another did."
 )
@@ -118,7 +121,7 @@ BUILD = _metric("build_info", "gauge", "version", "Always 1.")
 
 METRICS: Final = (
     REQUESTS, DURATION, BYTES_IN, BYTES_OUT, CUT_SHORT, COLOR_INFLIGHT, RETRIES, RETRIES_DENIED, FALLBACKS,
-    UPSTREAM, CONNECTS, CONNECT_FAILURES, WEIGHT, ENDPOINT_UP, CHECKS, EJECTIONS,
+    RESTS, UPSTREAM, CONNECTS, CONNECT_FAILURES, WEIGHT, ENDPOINT_UP, CHECKS, EJECTIONS,
     QUEUE_WAITING, QUEUE_REJECTIONS,
     ACCEPTED, ANSWERED, REPLIED, ABANDONED, LOST, INFLIGHT,
     DOWNSTREAM, CONNECTIONS, REFUSED, HEAD_TIMEOUTS, TUNNELS, LOG_DROPPED,

@@ -29,8 +29,13 @@ GATEWAY_ERRORS: Final = (502, 503, 504)
 _INT: Final = Struct("i")
 
 
-def broke(exchange: Exchange, *, nothing_sent: bool) -> None:
-    """The connection ended before a byte of the response."""
+def broke(exchange: Exchange, *, nothing_sent: bool, is_silent: bool = False) -> None:
+    """
+    The connection ended before a byte of the response.
+
+    `is_silent`: because the endpoint's machine says nothing any more, so that nobody there has
+    closed it and nobody would answer at once.
+    """
     upstream = exchange.upstream
     color = exchange.color
     assert upstream is not None
@@ -39,21 +44,27 @@ def broke(exchange: Exchange, *, nothing_sent: bool) -> None:
     whole = exchange.upload == 0 and not upstream.outbox
     silent = not upstream.inbox
     exchange.drop_upstream()
+    endpoint = exchange.endpoint
+    assert endpoint is not None
+    if is_silent:
+        exchange.edge.passive.lose(color, endpoint)
     # An idle connection may be closed just as it is taken. Then nobody has read the
     # request, unless it may be harmless to have it read twice (RFC 9110, 9.2.2).
     if pooled and (
         nothing_sent or (whole and exchange.bytes_in == len(exchange.first) and exchange.method in IDEMPOTENT)
     ):
         if exchange.edge.retries.grant(exchange):
+            if is_silent:
+                exchange.give_up_on(endpoint)
+                exchange.go_elsewhere(errors.TERMINATED, Row.RETRY_CLOSED)
+                return
             exchange.edge.counts.rows[color.slot][Row.RETRY_CLOSED] += 1
-            endpoint = exchange.endpoint
-            assert endpoint is not None
             endpoint.inflight += 1
             exchange.connect(endpoint)
             return
     elif silent and whole and repeat(exchange, errors.TERMINATED):
         return
-    else:
+    elif not is_silent:
         blame(exchange, errors.TERMINATED.detail)
     exchange.reply(errors.TERMINATED)
 

@@ -74,7 +74,9 @@ class Listener:
                 return True
             except OSError as error:
                 if error.errno in _OUT_OF_DESCRIPTORS:
-                    self._refuse_without_descriptor()
+                    # A connection that is only kept gives way; when it is closed we are called again.
+                    if not edge.close_idle():
+                        self._refuse_without_descriptor()
                     return True
                 continue  # that client has gone again
             edge.worker_counts[_CONNECTIONS] += 1
@@ -97,14 +99,15 @@ class Listener:
         fd, address = sock._accept()  # type: ignore[attr-defined]
         return socket.SocketType(sock.family, sock.type, sock.proto, fd), address
 
-    def _refuse(self, sock: socket.SocketType) -> None:
+    def _refuse(self, sock: socket.SocketType, reason: str = "") -> None:
         """Tell one client too many, and close; the log hears of some."""
         self._edge.worker_counts[Worker.CONNECTIONS_REFUSED] += 1
         self._refused += 1
         now_ns = self._edge.loop.now_ns
         if now_ns >= self._tell_again_ns:
             self._tell_again_ns = now_ns + _TELL_EVERY_NS
-            reason = "memory is short" if self._edge.shedding else f"the limit is {self.max_connections}"
+            if not reason:
+                reason = "memory is short" if self._edge.shedding else f"the limit is {self.max_connections}"
             self._edge.log(
                 "warning", "too many connections, new ones get 503", reason=reason, refused=self._refused
             )
@@ -127,7 +130,7 @@ class Listener:
         try:
             sock, _ = self._accept()
             sock.setblocking(False)
-            self._refuse(sock)
+            self._refuse(sock, "out of file descriptors")
         except OSError:
             pass
         try:

@@ -75,6 +75,12 @@ class PassiveHealth:
             )
         self.blame(color, endpoint, f"connect: {reason}", answered=False)
 
+    def lose(self, color: ColorAtWork, endpoint: Endpoint) -> None:
+        """Note that the machine of `endpoint` acknowledges nothing any more: what is kept to it is lost."""
+        self.avoid(color, endpoint, "silent")
+        for upstream in tuple(endpoint.idle):
+            upstream.close()
+
     def welcome(self, color: ColorAtWork, endpoint: Endpoint) -> None:
         """Note that a connection to `endpoint` opened."""
         if endpoint.failures:

@@ -7,6 +7,7 @@ the rest of the others. Interim responses go first, and 101 makes the two connec
 
 from __future__ import annotations
 
+from errno import ETIMEDOUT
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy import errors
@@ -39,8 +40,9 @@ def read_head(exchange: Exchange, events: int) -> None:
         data = upstream.recv(_FIRST_READ_BYTES)
     except BlockingIOError:
         return
-    except OSError:
-        data = b""
+    except OSError as error:
+        broke(exchange, nothing_sent=False, is_silent=error.errno == ETIMEDOUT)
+        return
     if not data:
         broke(exchange, nothing_sent=False)
         return

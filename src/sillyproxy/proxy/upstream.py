@@ -31,7 +31,8 @@ _NOT_YET: Final = frozenset((0, errno.EINPROGRESS, errno.EALREADY, errno.EISCONN
 
 class Upstream:
     """
-    One connection. `exchange` is None while idle; `used`: it has carried an exchange before.
+    One connection. `exchange` is None while idle; `used`: it has carried an exchange before;
+    `patient`: the endpoint may take what is sent as slowly as it likes.
 
     `outbox` is what the endpoint has not taken yet, `inbox` the part of a response head
     that has come.
@@ -47,6 +48,7 @@ class Upstream:
         "idle_since_ns",
         "inbox",
         "outbox",
+        "patient",
         "recv",
         "recv_into",
         "send",
@@ -68,6 +70,7 @@ class Upstream:
         self.inbox = b""
         self.outbox: bytes | memoryview = b""
         self.used = False
+        self.patient = False
         self.closed = False
         self.connecting = True
         self.waits_writable = True
@@ -79,11 +82,7 @@ class Upstream:
         sock = self.sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A machine that dies says nothing: neither to what we send nor while we wait for an answer.
-        sock.setsockopt(
-            socket.IPPROTO_TCP,
-            socket.TCP_USER_TIMEOUT,
-            max(1000 * SILENT_MACHINE_S, edge.connect_ns // 1_000_000),
-        )
+        self._set_user_timeout(max(1000 * SILENT_MACHINE_S, edge.connect_ns // 1_000_000))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_MACHINE_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
@@ -100,7 +99,11 @@ class Upstream:
 
         A full receive window that stays full counts as silence for the kernel (TCP_USER_TIMEOUT).
         """
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+        self.patient = True
+        self._set_user_timeout(0)
+
+    def _set_user_timeout(self, milliseconds: int) -> None:
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def on_event(self, events: int) -> None:
         """Handle what epoll tells."""
@@ -192,6 +195,9 @@ class Upstream:
         if endpoint.gone or len(idle) >= MAX_IDLE or self.edge.draining:
             self.close()
             return
+        if self.patient:
+            self.patient = False
+            self._set_user_timeout(1000 * SILENT_MACHINE_S)
         self.used = True
         self.idle_since_ns = self.edge.loop.now_ns
         idle.append(self)
