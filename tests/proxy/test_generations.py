@@ -60,3 +60,15 @@ def test_a_color_that_came_back_is_busy_with_both() -> None:
     assert read_gauges(edge) == [3, 0]
     old.inflight = 0
     assert read_gauges(edge) == [2, 0]
+
+
+def test_a_count_does_not_outlive_its_request() -> None:
+    """The last request of a removed color ends just as the next reload comes: it is not counted for ever."""
+    edge = make_edge(BLUE, GREEN)
+    blue = edge.table.colors[0].endpoints[0]
+    blue.inflight = 1
+    edge.apply(Config(colors=(GREEN,), generation=2))
+    assert read_gauges(edge) == [1, 0]
+    blue.inflight = 0
+    edge.apply(Config(colors=(GREEN,), generation=3))
+    assert read_gauges(edge) == [0, 0]

@@ -96,6 +96,7 @@ PLANNED = [
 ]
 UNPLANNED = ["replica killed", "replica paused", "node cut off"]
 OUTAGE = "all replicas killed"
+KNOWN_S = 3.0  # from when a task runs until proxies send to it: it enters the DNS, which they ask each second
 # Seconds from the death after which nothing may begin to fail. An endpoint is asked each second; it is
 # unhealthy after two failures of a second each. A kept connection to a proxy that vanished is the client's to
 # give up; it does so with its first request.
@@ -181,7 +182,7 @@ class Step:
                 f"replica {self.died.get(endpoint, endpoint)}, "
                 f"{line.get('status', 'not logged')} {line.get('error', '')}, client saw {failure['what']}"
             )
-            nobody = self.nobody and failure["ended"] >= self.died_at and after_s <= self.took_s
+            nobody = self.nobody and failure["ended"] >= self.died_at and after_s <= self.took_s + KNOWN_S
             known = failure["proxy"] in self.died or endpoint in self.died or nobody
             (self.explained if known and self.died_at else self.unexplained).append(text)
 

@@ -154,7 +154,7 @@ def story(images: Images, request: pytest.FixtureRequest) -> Story:
     try:
         play(story, images)
     finally:
-        request.config.stash[TABLE] = story.table()
+        request.config.stash.setdefault(TABLE, []).extend(story.table())
         clean()
     return story
 

@@ -264,6 +264,35 @@ def test_who_is_out_for_another_reason_counts_as_out() -> None:
     assert outlier.may_eject(color, three, NOW + FIRST_TERM_NS)
 
 
+def test_an_operator_reads_what_it_was() -> None:
+    """
+    The reason is told in numbers: so many in a row, so many of how many, or that it failed once more.
+    """
+    color = make_color(2)
+    one = color.endpoints[0]
+    for _ in range(4):
+        fail(color, one)
+    reason = fail(color, one)
+    assert reason == "consecutive"
+    assert outlier.describe(one, RULES, reason) == "5 failures in a row"
+
+    until_ns = eject(one)
+    reason = fail(color, one, until_ns)
+    assert reason == "consecutive"
+    assert outlier.describe(one, RULES, reason) == "failed again in its slow start"
+
+    color = make_color(2)
+    one, two = color.endpoints
+    for _ in range(5):
+        assert fail(color, one, status=500) is None
+        one.answered += 1
+    two.answered += 100
+    reason = fail(color, one, status=500)
+    assert reason == "error_rate"
+    # The window begins with the first failure, which is or is not one of its requests.
+    assert outlier.describe(one, RULES, reason) in ("6 of 10 requests failed", "6 of 11 requests failed")
+
+
 # The term.
 
 
@@ -483,6 +512,6 @@ def test_endpoints_that_are_late_together_do_not_rest() -> None:
 @pytest.mark.parametrize(("median_ms", "from_ms"), [(0.1, 50), (1, 50), (6.25, 50), (10, 80), (500, 4000)])
 def test_late_is_many_times_the_usual(median_ms: float, from_ms: float) -> None:
     """
-    Eight times the color's median is far too late, but nothing below 20 ms is.
+    Eight times the color's median is far too late, but nothing below 50 ms is.
     """
     assert outlier.slow_from_ns(int(median_ms * 1e6)) == from_ms * 1_000_000

@@ -103,10 +103,10 @@ def test_first_come_first_served() -> None:
     """Who waits longest is served first."""
     with origins(1) as (server,), lone_worker(server, **ONE) as worker:
         first = occupy(worker, server)
-        waiting = line_up(worker, *(request("/", X_Id=str(number)) for number in range(12)))
+        waiting = line_up(worker, *(request("/", X_Id=str(number)) for number in range(6)))
         server.hear.set()
-        assert finish(first, *waiting) == [200] * 13
-        assert server.order == [str(number) for number in range(12)]
+        assert finish(first, *waiting) == [200] * 7
+        assert server.order == [str(number) for number in range(6)]
 
 
 def test_a_full_queue_is_told_at_once() -> None:
@@ -303,3 +303,33 @@ def test_who_waits_at_the_end_of_the_drain_is_told() -> None:
         assert [(reply.status, reply.is_whole) for reply in replies] == [(503, True)] * 3
         for client in (first, *waiting):
             client.close()
+
+
+def test_limit_holds_for_an_endpoint_that_was_away() -> None:
+    """An endpoint that its name forgets for a moment while it is busy does not get one more than it may."""
+    with origins(1) as (server,), lone_worker(server, **ONE) as worker:
+        first = occupy(worker, server)
+        worker.use()
+        worker.use(server)
+        client = ask(worker, GET % b"/")
+        time.sleep(0.5)
+        assert server.busiest == 1
+        server.hear.set()
+        assert finish(first, client) == [200] * 2
+
+
+def test_waiting_is_not_the_endpoints_slowness() -> None:
+    """The time that requests wait for room is not held against the replicas, which answer as usual."""
+
+    def make(_: int) -> tuple[bytes, bytes]:
+        return b"GET", GET % b"/sleep/0.03"
+
+    with origins(2) as servers, lone_worker(*servers, **ONE) as worker:
+        # What is usual is learned from a second of answers; eight times that is far too late.
+        with loading(worker.port, 2, make):
+            time.sleep(2.5)
+        with loading(worker.port, 30, make) as load:
+            load.wait_answers(120)
+        show("waiting", slowest_ms=max(load.latencies) * 1e3)
+        assert max(load.latencies) > 0.3
+        assert "slow" not in worker.read_log()

@@ -257,3 +257,27 @@ def test_a_second_try_has_all_of_the_response_timeout() -> None:
             assert ask_once(worker.port, GET % b"/sleep/0.6").status == 200
             show("second try", took_s=time.monotonic() - begun)
         assert moody.served >= 1
+
+
+def test_a_second_try_waits_for_room_elsewhere() -> None:
+    """
+    When the only other replica has as many requests as it may, one that was reset waits for it; it does
+    not go back to where it was reset.
+    """
+    settings = {**CAREFUL, "BLUE_MAX_CONNECTIONS": 1, "BLUE_QUEUE_TIMEOUT": "30s"}
+    settings["SILLYPROXY_RESPONSE_TIMEOUT"] = "30s"
+    with origins(2) as (moody, well), lone_worker(well, **settings) as worker:
+        first = Client(worker.port)
+        first.send(GET % b"/deaf")
+        wait_until(lambda: well.busy, "the request")
+        make_moody(moody, "/reset")
+        worker.use(moody, well)
+        client = Client(worker.port)
+        client.send(request("/", X_Id="id"))
+        wait_until(lambda: moody.ids, "the first try")
+        wait_until(lambda: worker.read_counts()["blue"]["queued"] == 1, "it to wait")
+        well.hear.set()
+        assert [client.read_reply().status, first.read_reply().status] == [200, 200]
+        assert (moody.ids, well.ids) == ({"id": 1}, {"id": 1})
+        for one in (client, first):
+            one.close()
