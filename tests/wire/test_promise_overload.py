@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from tests.wire.stress_tools import (
     LoneWorker,
     ask_many,
     ask_once,
+    count_descriptors,
     is_balanced,
     loading,
     lone_worker,
@@ -228,3 +230,38 @@ def test_others_are_served_while_one_babbles(babbler: Babbler) -> None:
         assert load.statuses[200] > 100
         assert max(load.latencies) < 5
         assert babbler.ended == babbler.begun
+
+
+def test_kept_connections_make_room_when_descriptors_run_out() -> None:
+    """
+    With 200 descriptors, and sixty connections kept to each of two colors, sixty requests for the third are
+    answered: what is only kept gives way.
+    """
+    everybody: dict[str, str | int | float] = {
+        "SILLYPROXY_COLORS": "blue,green,red",
+        "RED": "http://app",
+        "RED_WEIGHT": 0,
+    }
+    with origins(3) as servers, lone_worker(**everybody) as worker:
+        resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (200, 200))
+        worker.use(servers[0], green=[servers[1]], red=[servers[2]])
+        wait_until(lambda: _generation(worker), "the start")
+        weights = {"BLUE_WEIGHT": 0, "GREEN_WEIGHT": 0, "RED_WEIGHT": 0}
+        statuses: Counter[int] = Counter()
+        for name in weights:
+            before = _generation(worker)
+            worker.serve(**{**weights, name: 1})
+            wait_until(lambda before=before: _generation(worker) > before, "the weights")  # type: ignore[misc]
+            clients = [Client(worker.port) for _ in range(60)]
+            for client in clients:
+                client.send(GET % b"/sleep/0.5")
+            statuses.update(client.read_reply().status for client in clients)
+            show("descriptors", count=count_descriptors(worker.process.pid))
+            for client in clients:
+                client.close()
+            wait_until(lambda: not worker.read_counts()["worker"]["connections_open"], "their end")
+        assert statuses == {200: 180}
+
+
+def _generation(worker: LoneWorker) -> int:
+    return int(worker.read_counts()["worker"]["generation"])

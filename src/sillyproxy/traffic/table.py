@@ -75,14 +75,11 @@ class Table:
             stay = []
             for endpoint in before.endpoints:
                 url = old._upstreams[before.name][endpoint.upstream]
-                place = urls.index(url) if url in urls else None
-                if place is not None and urls[endpoint.upstream : endpoint.upstream + 1] == (url,):
-                    place = endpoint.upstream  # a URL may stand there twice
-                if place is None:
-                    gone.append(endpoint)
-                else:
-                    endpoint.upstream = place
+                if url in urls:
+                    endpoint.upstream = urls.index(url)
                     stay.append(endpoint)
+                else:
+                    gone.append(endpoint)
             color.endpoints = tuple(sorted(stay, key=lambda endpoint: endpoint.upstream))
             left = set(before.endpoints) - set(stay)
             color.leaving = tuple(e for e in (*before.leaving, *left) if e.inflight)
