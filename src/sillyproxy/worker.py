@@ -79,6 +79,7 @@ class _Worker:
         self._until_ns = 0
         self._is_open = False
         self._is_evicting = False
+        self._is_surplus = False
         recorder, self._log_file = _open_recorder(config.access_log)
         counts = Counts(setup.block, len(config.slots) + 1)
         self._edge = edge = Edge(config, counts, recorder, _log, self._report, self._report_ejection)
@@ -174,7 +175,11 @@ class _Worker:
     def _on_control(self, _events: int) -> None:
         assert self._setup.control is not None
         for message, sockets in self._setup.control.receive_with_sockets():
-            if isinstance(message, Serve) and self._phase == SERVING:
+            if not isinstance(message, Serve) or self._phase != SERVING:
+                continue
+            if self._setup.index >= message.config.workers:
+                self._leave_to_others()
+            else:
                 self._serve(message.config, _by_inode(sockets))
 
     def _serve(self, config: Config, sockets: dict[int, socket.socket]) -> None:
@@ -249,6 +254,18 @@ class _Worker:
         if not delay_s:
             self._drain()
 
+    def _leave_to_others(self) -> None:
+        """
+        End as one worker too many: the others accept, and there is no hurry.
+
+        Who is connected is told with the next answer that the connection ends. One that is closed
+        while it is idle may just be sending a request.
+        """
+        timeouts = self._config.timeouts
+        self._is_surplus = True
+        self._leave(0.0)
+        self._until_ns += int(timeouts.drain_delay_s * SECOND_NS)
+
     def _drain(self) -> None:
         """Nobody new: see those out who are here."""
         edge = self._edge
@@ -265,9 +282,8 @@ class _Worker:
         now_ns = edge.loop.now_ns
         for down in tuple(edge.connections):
             # One that was just accepted is given a moment to say what it came for.
-            if down.phase == IDLE and (
-                not down.fresh or down.deadline_ns - edge.header_ns < now_ns - SECOND_NS // 2
-            ):
+            is_new = down.fresh and down.deadline_ns - edge.header_ns >= now_ns - SECOND_NS // 2
+            if down.phase == IDLE and not is_new and not self._is_surplus:
                 down.leave()
         if not edge.connections:
             edge.loop.stopped = True

@@ -26,9 +26,7 @@ from sillyproxy.tools.channel import Address
 
 JITTER: Final = 0.1  # of the interval, either way
 UNDER_WAY: Final = 64  # checks at a time
-SETTLE_TIMEOUTS: Final = (
-    2  # an endpoint is waited for until its first check, and for at most so many timeouts
-)
+SETTLE_TIMEOUTS: Final = 2  # for which an endpoint's first check is waited for at most
 
 
 @dataclass(slots=True, eq=False)

@@ -62,8 +62,10 @@ class Crew:
             self.controller.leave(time.monotonic() + CLOSE_TIMEOUT_S)
         self.tell_all()
         for worker in self.workers:
-            if not worker.wanted:
-                worker.leave(drain_deadline)
+            if not worker.wanted and worker.control is not None:
+                # There is no hurry with one that is too many: by the configuration it knows that it is.
+                is_told = worker.control.send(Serve(config))
+                worker.leave(drain_deadline, by_signal=not is_told)
 
     def refuse(self, problems: tuple[str, ...]) -> None:
         """Have the controller show what is wrong with what is asked for now; nothing: it is in force."""

@@ -72,12 +72,13 @@ class Process:
         if self.pid:
             os.kill(self.pid, what)
 
-    def leave(self, deadline: float) -> None:
-        """Have it end by itself, until then."""
+    def leave(self, deadline: float, *, by_signal: bool = True) -> None:
+        """Have it end by itself, until then; by a signal, if it was not told otherwise."""
         if self.pid and not self.leaving:
             self.leaving = True
             self.deadline = deadline
-            self.tell(signal.SIGTERM)
+            if by_signal:
+                self.tell(signal.SIGTERM)
 
     def hear(self) -> None:
         """Read what it says."""
