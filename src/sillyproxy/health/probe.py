@@ -9,13 +9,12 @@ with each check.
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from contextlib import suppress
 from typing import Final
 
 from sillyproxy.config.schema import Probe
-from sillyproxy.errors import BadResponse
+from sillyproxy.errors import BadResponse, reason_of
 from sillyproxy.health.target import Target
 from sillyproxy.http1.forward import ResponsePlan, ResponsePlans
 from sillyproxy.traffic.table import authority_of
@@ -24,15 +23,6 @@ MAX_BYTES: Final = 65536
 LINGER_S: Final = 0.1
 _READ_BYTES: Final = 16384
 _END: Final = b"\r\n\r\n"
-
-_REASONS: Final = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "reset",
-    errno.ETIMEDOUT: "timeout",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-}
 
 
 class CheckFailed(Exception):
@@ -47,7 +37,7 @@ async def connect(ip: str, port: int) -> socket.socket:
         await asyncio.get_running_loop().sock_connect(sock, (ip, port))
     except OSError as error:
         sock.close()
-        raise CheckFailed(_reason(error)) from None
+        raise CheckFailed(reason_of(error.errno)) from None
     except BaseException:
         sock.close()
         raise
@@ -110,7 +100,7 @@ async def _ask(answer: _Answer, request: bytes, plans: ResponsePlans) -> Respons
             if plan.status == 101:  # nobody asked to switch
                 raise CheckFailed("malformed")
     except OSError as error:
-        raise CheckFailed(_reason(error)) from None
+        raise CheckFailed(reason_of(error.errno)) from None
     except BadResponse:
         raise CheckFailed("malformed") from None
     return plan
@@ -150,7 +140,3 @@ class _Answer:
         self._left -= len(data)
         self._data += data
         return bool(data)
-
-
-def _reason(error: OSError) -> str:
-    return _REASONS.get(error.errno or 0, (error.strerror or str(error)).lower())
