@@ -198,9 +198,11 @@ class PassiveHealth:
         for color in edge.table.colors:
             sick = news.unhealthy.get(color.name, frozenset())
             out = news.ejected.get(color.name, {})
-            for endpoint in color.endpoints:
-                address = Address(endpoint.upstream, endpoint.ip, endpoint.port)
+            places = [(Address(e.upstream, e.ip, e.port), e) for e in color.endpoints]
+            # All of this first: whether one more may be ejected depends on how its siblings are now.
+            for address, endpoint in places:
                 endpoint.set_health(unhealthy=address in sick, now_ns=now_ns, slow_ns=slow_ns)
+            for address, endpoint in places:
                 ejection = out.get(address)
                 if ejection is None:
                     if endpoint.ejected_until_ns > now_ns:
