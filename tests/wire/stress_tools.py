@@ -111,6 +111,18 @@ def read_tree_memory(proxy: Proxy) -> int:
     return sum(read_memory(pid) for pid in [proxy.process.pid, find_controller(proxy), *find_workers(proxy)])
 
 
+def count_queued(*ports: int) -> int:
+    """Return how many bytes the kernel holds, sent or received, of the connections to these ports of ours."""
+    queued = 0
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, here, there, state, queues, *_ = line.split()
+            # Of one that listens it is the connections that wait (0A, proc_net_tcp.txt).
+            if state != "0A" and {int(end.rpartition(":")[2], 16) for end in (here, there)} & set(ports):
+                queued += sum(int(queue, 16) for queue in queues.split(":"))
+    return queued
+
+
 def allow_descriptors(count: int) -> None:
     """Let this process open that many descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
