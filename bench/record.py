@@ -42,6 +42,7 @@ def make_finished(request: bytes) -> Exchange:
     color = exchange.edge.table.colors[0]
     exchange.color, exchange.endpoint = color, color.endpoints[0]
     exchange.bytes_out = 12
+    exchange.first_byte_ns = exchange.started_ns + 1_000_000
     return exchange
 
 

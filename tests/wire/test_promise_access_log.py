@@ -35,7 +35,8 @@ from tests.wire.stress_tools import (
 TEXT = re.compile(
     r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z 127\.0\.0\.1 "
     r'"(?P<method>\S+) (?P<target>\S+)" (?P<status>\d{3}) color=(?P<color>\S+) endpoint=\S+ '
-    r"bytes=(?P<bytes_out>\d+) duration=\d+\.\d+ms id=\S+(?: error=(?P<error>\S+) reason=\"[^\"]+\")?(?: retries=\d+)?"
+    r"bytes=(?P<bytes_out>\d+) duration=\d+\.\d+ms id=\S+(?: error=(?P<error>\S+) reason=\"[^\"]+\")?"
+    r"(?: first_byte=\d+\.\d+ms)?(?: retries=\d+)?"
 )
 
 

@@ -48,6 +48,7 @@ FIELDS: Final = (
     LogField("bytes_out", "Bytes of the response's body from the color.", "counted"),
     LogField("clf_bytes", "The same as Apache writes it: `-` for 0.", "counted"),
     LogField("duration_ms", "Milliseconds from the request's head to the end of the response.", "measured"),
+    LogField("first_byte_ms", "The same to the head of the response; `-` where none came.", "measured"),
     LogField("retries", "How often it was sent again.", "counted"),
     LogField("request_id", "`X-Request-ID`: the client's own, or ours.", "the request"),
     LogField("error", "What went wrong: an error type of RFC 9209.", "the proxy"),

@@ -553,7 +553,7 @@ PROXY_SECTIONS: Final = (
     Section(
         "Logs",
         _LOGS,
-        "The formats, the fields of a template, and how to rotate files: [Access log](../howto/access-log.md).",
+        "Formats, the fields of a template, sampling and rotation: [Access log](../howto/access-log.md).",
     ),
     Section("Discovery", _DISCOVERY),
     Section(

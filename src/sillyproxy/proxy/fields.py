@@ -135,6 +135,11 @@ def _epoch(entry: Entry, _exchange: Exchange) -> float:
     return entry.recorder.now_ms / 1000
 
 
+def _first_byte_ms(_entry: Entry, exchange: Exchange) -> bytes:
+    first_byte_ns = exchange.first_byte_ns
+    return b"%.3f" % ((first_byte_ns - exchange.started_ns) / 1e6) if first_byte_ns else _NOTHING
+
+
 def _error(entry: Entry, _exchange: Exchange) -> bytes:
     return entry.problem.kind.encode() if entry.problem else _NOTHING
 
@@ -159,6 +164,7 @@ GETTERS: Final[dict[str, Getter]] = {
     "bytes_out": lambda _entry, exchange: exchange.bytes_out,
     "clf_bytes": lambda _entry, exchange: b"%d" % exchange.bytes_out if exchange.bytes_out else _NOTHING,
     "duration_ms": lambda entry, _exchange: entry.duration_ns / 1e6,
+    "first_byte_ms": _first_byte_ms,
     "retries": lambda _entry, exchange: retries_of(exchange),
     "request_id": _request_id,
     "error": _error,

@@ -32,7 +32,9 @@ _JSON: Final = (
     b'{"time":"%b","client":%b,"method":"%b","target":"%b","status":%d,"color":%b,"endpoint":%b,'
     b'"bytes_in":%d,"bytes_out":%d,"duration_ms":%.3f,"request_id":"%b"%b}\n'
 )
+_JSON_FIRST_BYTE: Final = b',"first_byte_ms":%.3f'
 _TEXT: Final = b'%b %b "%b %b" %d color=%b endpoint=%b bytes=%d duration=%.3fms id=%b%b\n'
+_TEXT_FIRST_BYTE: Final = b" first_byte=%.3fms"
 
 # An address, a color and an endpoint have no more than this.
 _LONGEST_NAME: Final = 300
@@ -74,6 +76,11 @@ class JsonRecorder(Recorder):
         request_id = exchange.request_id
         if len(request_id) > LONGEST_ID or request_id.translate(None, PLAIN):
             request_id = json_text(request_id, LONGEST_ID)
+        tail = b"" if problem is None else self._problem(problem)
+        if first_byte_ns := exchange.first_byte_ns:
+            tail += _JSON_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
+        if exchange.untidy or self.samples:
+            tail += self._rest(exchange)
         names = self._names
         color = exchange.color
         endpoint = exchange.endpoint
@@ -91,18 +98,18 @@ class JsonRecorder(Recorder):
                 exchange.bytes_out,
                 duration_ns / 1e6,
                 request_id,
-                self._tail(exchange, problem)
-                if exchange.untidy or self.samples or problem is not None
-                else b"",
+                tail,
             )
         )
 
-    def _tail(self, exchange: Exchange, problem: Problem | None) -> bytes:
-        """Return what most lines do not have."""
+    @staticmethod
+    def _problem(problem: Problem) -> bytes:
+        reason = json_text(problem.detail.encode(), LONGEST_TARGET)
+        return b',"error":"%b","reason":"%b"' % (problem.kind.encode(), reason)
+
+    def _rest(self, exchange: Exchange) -> bytes:
+        """Return what few lines have."""
         tail = b""
-        if problem is not None:
-            reason = json_text(problem.detail.encode(), LONGEST_TARGET)
-            tail += b',"error":"%b","reason":"%b"' % (problem.kind.encode(), reason)
         if retries := retries_of(exchange):
             tail += b',"retries":%d' % retries
         if self.samples:
@@ -134,6 +141,11 @@ class TextRecorder(Recorder):
         request_id = exchange.request_id
         if len(request_id) > LONGEST_ID or not request_id or request_id.translate(None, WORD):
             request_id = word(request_id, LONGEST_ID)
+        tail = b"" if problem is None else self._problem(problem)
+        if first_byte_ns := exchange.first_byte_ns:
+            tail += _TEXT_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
+        if exchange.untidy or self.samples:
+            tail += self._rest(exchange)
         names = self._names
         color = exchange.color
         endpoint = exchange.endpoint
@@ -150,17 +162,17 @@ class TextRecorder(Recorder):
                 exchange.bytes_out,
                 duration_ns / 1e6,
                 request_id,
-                self._tail(exchange, problem)
-                if exchange.untidy or self.samples or problem is not None
-                else b"",
+                tail,
             )
         )
 
-    def _tail(self, exchange: Exchange, problem: Problem | None) -> bytes:
-        """Return what most lines do not have."""
+    @staticmethod
+    def _problem(problem: Problem) -> bytes:
+        return b' error=%b reason="%b"' % (problem.kind.encode(), problem.detail.encode())
+
+    def _rest(self, exchange: Exchange) -> bytes:
+        """Return what few lines have."""
         tail = b""
-        if problem is not None:
-            tail += b' error=%b reason="%b"' % (problem.kind.encode(), problem.detail.encode())
         if retries := retries_of(exchange):
             tail += b" retries=%d" % retries
         if self.samples:
