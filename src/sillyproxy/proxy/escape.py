@@ -1,8 +1,7 @@
 r"""
 Make what a client sent fit to stand in a log: it ends no line, closes no quote, and is not endless.
 
-Nearly everything is plain already, which one call finds out (`value.translate(None, PLAIN)`
-is empty); only what is not goes through here. Three ways, one a format:
+Nearly everything is plain already; only what is not goes through here. Three ways, one a format:
 
     json       JSON's: \" \\ \u00e9; a byte is the character of that number (ISO 8859-1)
     quoted     Apache's: \" \\ \t \xe9
@@ -34,6 +33,11 @@ _BY_NAME: Final = {
 # The longest beginning that cuts no escape in two.
 _WHOLE: Final = re.compile(rb"(?:[^\\]|\\u[0-9a-f]{4}|\\x[0-9a-f]{2}|\\[^ux])*+")
 _DOTS: Final = b"..."
+
+
+def is_plain(value: bytes, limit: int) -> bool:
+    """Tell whether a value may stand between quotes as it is, in any format."""
+    return len(value) <= limit and not value.translate(None, PLAIN)
 
 
 def json_text(value: bytes, limit: int) -> bytes:

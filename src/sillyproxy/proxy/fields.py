@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy.config.logformat import HTTP
-from sillyproxy.proxy.escape import PLAIN, quoted
+from sillyproxy.proxy.escape import quoted
 from sillyproxy.proxy.record import LONGEST_ID, LONGEST_METHOD, LONGEST_TARGET, Names, Recorder, retries_of
 
 if TYPE_CHECKING:
@@ -88,16 +88,17 @@ class HttpField:
 
 def _method(_entry: Entry, exchange: Exchange) -> bytes:
     method = exchange.method
-    if len(method) > LONGEST_METHOD or not method or method.translate(None, PLAIN):
-        return quoted(method, LONGEST_METHOD)
-    return method
+    return method if _is_sound(exchange, method, LONGEST_METHOD) else quoted(method, LONGEST_METHOD)
 
 
 def _target(_entry: Entry, exchange: Exchange) -> bytes:
     target = exchange.target
-    if len(target) > LONGEST_TARGET or not target or target.translate(None, PLAIN):
-        return quoted(target, LONGEST_TARGET)
-    return target
+    return target if _is_sound(exchange, target, LONGEST_TARGET) else quoted(target, LONGEST_TARGET)
+
+
+def _is_sound(exchange: Exchange, value: bytes, limit: int) -> bool:
+    """Tell whether a part of the request line needs no escape: the grammar lets nothing else through."""
+    return len(value) <= limit and exchange.plan is not None and b"\\" not in value
 
 
 def _protocol(_entry: Entry, exchange: Exchange) -> bytes:
@@ -116,9 +117,10 @@ def _request(entry: Entry, exchange: Exchange) -> bytes:
 
 def _request_id(_entry: Entry, exchange: Exchange) -> bytes:
     request_id = exchange.request_id
-    if len(request_id) > LONGEST_ID or not request_id or request_id.translate(None, PLAIN):
-        return quoted(request_id, LONGEST_ID)
-    return request_id
+    plan = exchange.plan
+    if plan is not None and not plan.request_id:
+        return request_id  # our own
+    return quoted(request_id, LONGEST_ID)
 
 
 def _color(entry: Entry, exchange: Exchange) -> bytes:

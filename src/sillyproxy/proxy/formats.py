@@ -1,8 +1,8 @@
 """
 The forms of an access log line: text, JSON, and templates, Apache's formats among them.
 
-Values are bytes from the connection on, and lines are made of them by one `%` each. What a
-client sent is looked at by one call; only what is not plain is escaped (`escape`).
+Values are bytes from the connection on, and lines are made of them by one `%` each. Only what is
+not plain is escaped (`escape`), and what the grammar of requests rules out is not looked for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy.config.logformat import TEMPLATES, read_template
-from sillyproxy.proxy.escape import PLAIN, WORD, cut, json_text, word
+from sillyproxy.proxy.escape import cut, is_plain, json_text, word
 from sillyproxy.proxy.fields import Entry, conversion_of, getter_of
 from sillyproxy.proxy.record import (
     LONGEST_ID,
@@ -67,14 +67,15 @@ class JsonRecorder(Recorder):
             return
         if (ended_ns := exchange.started_ns + duration_ns) >= self._until_ns:
             self.tell_time(ended_ns)
+        plan = exchange.plan
         method = exchange.method
-        if len(method) > LONGEST_METHOD or method.translate(None, PLAIN):
-            method = json_text(method, LONGEST_METHOD)
         target = exchange.target
-        if len(target) > LONGEST_TARGET or target.translate(None, PLAIN):
+        # The grammar lets nothing else through that would have to be escaped, but of whom it refuses.
+        if len(target) > LONGEST_TARGET or b"\\" in target or plan is None or len(method) > LONGEST_METHOD:
+            method = json_text(method, LONGEST_METHOD)
             target = json_text(target, LONGEST_TARGET)
         request_id = exchange.request_id
-        if len(request_id) > LONGEST_ID or request_id.translate(None, PLAIN):
+        if (plan is None or plan.request_id) and not is_plain(request_id, LONGEST_ID):
             request_id = json_text(request_id, LONGEST_ID)
         tail = b"" if problem is None else self._problem(problem)
         if first_byte_ns := exchange.first_byte_ns:
@@ -84,22 +85,19 @@ class JsonRecorder(Recorder):
         names = self._names
         color = exchange.color
         endpoint = exchange.endpoint
-        self.lines.append(
-            _JSON
-            % (
-                self.stamp,
-                names[exchange.down.ip],
-                method,
-                target,
-                status,
-                b"null" if color is None else names[color.name],
-                b"null" if endpoint is None else names[endpoint.name],
-                exchange.bytes_in,
-                exchange.bytes_out,
-                duration_ns / 1e6,
-                request_id,
-                tail,
-            )
+        self.lines += _JSON % (
+            self.stamp,
+            names[exchange.down.ip],
+            method,
+            target,
+            status,
+            b"null" if color is None else names[color.name],
+            b"null" if endpoint is None else names[endpoint.name],
+            exchange.bytes_in,
+            exchange.bytes_out,
+            duration_ns / 1e6,
+            request_id,
+            tail,
         )
 
     @staticmethod
@@ -132,14 +130,15 @@ class TextRecorder(Recorder):
             return
         if (ended_ns := exchange.started_ns + duration_ns) >= self._until_ns:
             self.tell_time(ended_ns)
+        plan = exchange.plan
         method = exchange.method
-        if len(method) > LONGEST_METHOD or not method or method.translate(None, WORD):
-            method = word(method, LONGEST_METHOD)
         target = exchange.target
-        if len(target) > LONGEST_TARGET or not target or target.translate(None, WORD):
+        # The grammar lets nothing through that is not one word.
+        if len(target) > LONGEST_TARGET or plan is None or len(method) > LONGEST_METHOD:
+            method = word(method, LONGEST_METHOD)
             target = word(target, LONGEST_TARGET)
         request_id = exchange.request_id
-        if len(request_id) > LONGEST_ID or not request_id or request_id.translate(None, WORD):
+        if plan is None or plan.request_id:
             request_id = word(request_id, LONGEST_ID)
         tail = b"" if problem is None else self._problem(problem)
         if first_byte_ns := exchange.first_byte_ns:
@@ -149,21 +148,18 @@ class TextRecorder(Recorder):
         names = self._names
         color = exchange.color
         endpoint = exchange.endpoint
-        self.lines.append(
-            _TEXT
-            % (
-                self.stamp,
-                names[exchange.down.ip],
-                method,
-                target,
-                status,
-                b"-" if color is None else names[color.name],
-                b"-" if endpoint is None else names[endpoint.name],
-                exchange.bytes_out,
-                duration_ns / 1e6,
-                request_id,
-                tail,
-            )
+        self.lines += _TEXT % (
+            self.stamp,
+            names[exchange.down.ip],
+            method,
+            target,
+            status,
+            b"-" if color is None else names[color.name],
+            b"-" if endpoint is None else names[endpoint.name],
+            exchange.bytes_out,
+            duration_ns / 1e6,
+            request_id,
+            tail,
         )
 
     @staticmethod
@@ -217,4 +213,4 @@ class TemplateRecorder(Recorder):
             line = self._format % tuple(
                 [cut(value, room) if isinstance(value, bytes) else value for value in values]
             )
-        self.lines.append(line)
+        self.lines += line

@@ -36,7 +36,7 @@ class LineWriter:
         self._owned = owned
         self._is_file = _is_file(fd)
         self._is_torn = False
-        self._queue: SimpleQueue[bytes | int | None] = SimpleQueue()
+        self._queue: SimpleQueue[bytearray | int | None] = SimpleQueue()
         self._waiting_bytes = 0
         self._written_bytes = 0
         self.dropped = 0
@@ -44,8 +44,8 @@ class LineWriter:
         self._thread = Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
-    def write(self, lines: bytes) -> None:
-        """Have whole lines written; gives them up if too much is waiting already. Never blocks."""
+    def write(self, lines: bytearray) -> None:
+        """Take over whole lines; they are given up if too much is waiting already. Never blocks."""
         # Each counter has one writer, so the difference needs no lock.
         if self._waiting_bytes - self._written_bytes + len(lines) > MAX_WAITING_BYTES:
             self.dropped += lines.count(b"\n")
@@ -86,7 +86,7 @@ class LineWriter:
         if self._owned:
             os.close(self._fd)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | bytearray) -> None:
         """Write all of it, or give it up: a full disk or a reader that left must not end the log for ever."""
         if self._is_torn:
             # What a full disk has cut short is no part of the next line.

@@ -58,7 +58,7 @@ class Recorder:
 
     def __init__(self, writer: LineWriter | None = None, share: float = 1.0, start: float = 0.0) -> None:
         self.writer = writer
-        self.lines: list[bytes] = []
+        self.lines = bytearray()
         self.share = share
         self.samples = share < 1.0
         self.weight = b"1"
@@ -79,8 +79,8 @@ class Recorder:
     def flush(self) -> None:
         """Hand what was noted to the writer."""
         if self.lines and self.writer:
-            self.writer.write(b"".join(self.lines))
-            self.lines.clear()
+            self.writer.write(self.lines)
+            self.lines = bytearray()
 
     def go_on_from(self, before: Recorder) -> None:
         """Take the turn after another's last, and add to its count of lines that were given up."""
