@@ -29,6 +29,7 @@ from typing import Final
 from sillyproxy.config.schema import AccessLog, Config
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.metrics.slab import Counts, block_of
+from sillyproxy.metrics.spans import SpanWriter
 from sillyproxy.proxy.downstream import IDLE
 from sillyproxy.proxy.edge import SECOND_NS, Edge
 from sillyproxy.proxy.formats import make_recorder
@@ -86,7 +87,10 @@ class _Worker:
         access_log = config.access_log
         recorder = make_recorder(access_log, open_writer(access_log.target), random())  # noqa: S311  (no secret)
         counts = Counts(setup.block, len(config.slots) + 1)
-        self._edge = edge = Edge(config, counts, recorder, _log, self._report, self._report_ejection)
+        tell_span = [SpanWriter(setup.spans).write] if setup.spans is not None else []
+        self._edge = edge = Edge(
+            config, counts, recorder, _log, self._report, self._report_ejection, *tell_span
+        )
         edge.generations.on_applied = self._say_applied
         # What to accept on, by inode: a socket that is sent to us again is the same one.
         self._sockets = _by_inode(setup.listeners)

@@ -51,6 +51,8 @@ FIELDS: Final = (
     LogField("first_byte_ms", "The same to the head of the response; `-` where none came.", "measured"),
     LogField("retries", "How often it was sent again.", "counted"),
     LogField("request_id", "`X-Request-ID`: the client's own, or ours.", "the request"),
+    LogField("trace_id", "The trace that it belongs to; `-` for none.", "`traceparent`, or the proxy"),
+    LogField("span_id", "The proxy's part in it.", "the proxy"),
     LogField("error", "What went wrong: an error type of RFC 9209.", "the proxy"),
     LogField("reason", "The same in words.", "the proxy"),
     LogField("sample", "The share of lines like this one that are written, as a part of 1.", "the setting"),

@@ -142,6 +142,14 @@ def _first_byte_ms(_entry: Entry, exchange: Exchange) -> bytes:
     return b"%.3f" % ((first_byte_ns - exchange.started_ns) / 1e6) if first_byte_ns else _NOTHING
 
 
+def _trace_id(_entry: Entry, exchange: Exchange) -> bytes:
+    return exchange.trace.trace_id if exchange.trace else _NOTHING
+
+
+def _span_id(_entry: Entry, exchange: Exchange) -> bytes:
+    return exchange.trace.span_id if exchange.trace else _NOTHING
+
+
 def _error(entry: Entry, _exchange: Exchange) -> bytes:
     return entry.problem.kind.encode() if entry.problem else _NOTHING
 
@@ -169,6 +177,8 @@ GETTERS: Final[dict[str, Getter]] = {
     "first_byte_ms": _first_byte_ms,
     "retries": lambda _entry, exchange: retries_of(exchange),
     "request_id": _request_id,
+    "trace_id": _trace_id,
+    "span_id": _span_id,
     "error": _error,
     "reason": _reason,
     "sample": lambda entry, _exchange: entry.recorder.weight,

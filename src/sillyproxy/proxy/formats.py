@@ -33,8 +33,10 @@ _JSON: Final = (
     b'"bytes_in":%d,"bytes_out":%d,"duration_ms":%.3f,"request_id":"%b"%b}\n'
 )
 _JSON_FIRST_BYTE: Final = b',"first_byte_ms":%.3f'
+_JSON_TRACE: Final = b',"trace_id":"%b","span_id":"%b"'
 _TEXT: Final = b'%b %b "%b %b" %d color=%b endpoint=%b bytes=%d duration=%.3fms id=%b%b\n'
 _TEXT_FIRST_BYTE: Final = b" first_byte=%.3fms"
+_TEXT_TRACE: Final = b" trace=%b span=%b"
 
 # An address, a color and an endpoint have no more than this.
 _LONGEST_NAME: Final = 300
@@ -80,6 +82,8 @@ class JsonRecorder(Recorder):
         tail = b"" if problem is None else self._problem(problem)
         if first_byte_ns := exchange.first_byte_ns:
             tail += _JSON_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
+        if (trace := exchange.trace) is not None:
+            tail += _JSON_TRACE % (trace.trace_id, trace.span_id)
         if exchange.untidy or self.samples:
             tail += self._rest(exchange)
         names = self._names
@@ -143,6 +147,8 @@ class TextRecorder(Recorder):
         tail = b"" if problem is None else self._problem(problem)
         if first_byte_ns := exchange.first_byte_ns:
             tail += _TEXT_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
+        if (trace := exchange.trace) is not None:
+            tail += _TEXT_TRACE % (trace.trace_id, trace.span_id)
         if exchange.untidy or self.samples:
             tail += self._rest(exchange)
         names = self._names
