@@ -11,13 +11,20 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import timeit
 
-from bench.exchange import BROWSER, SMALL, TINY, make_exchange
-from sillyproxy.config.schema import AccessLog
+from bench.exchange import BROWSER, TINY
+from sillyproxy.config.schema import AccessLog, Color, Config, Upstream
+from sillyproxy.metrics.layout import BLOCK_SIZE
+from sillyproxy.metrics.slab import Counts
+from sillyproxy.proxy.downstream import Downstream
+from sillyproxy.proxy.edge import Edge
 from sillyproxy.proxy.exchange import Exchange
 from sillyproxy.proxy.formats import make_recorder
 from sillyproxy.proxy.logfile import LineWriter
+from sillyproxy.proxy.record import Recorder
+from sillyproxy.tools.channel import Address, Endpoints
 
 TEMPLATE = '{time} {client} "{method} {target}" {status} {duration_ms} {http:User-Agent}'
 FORMATS = {
@@ -33,16 +40,21 @@ LINES = 400  # as many as there are in 20 ms of 20,000 a second
 
 def make_finished(request: bytes) -> Exchange:
     """Return an exchange as it is when it is recorded."""
-    run = make_exchange([request], SMALL % 12 + b"hello world\n")
-    for _ in range(3):
-        run()
-    owner = run.__closure__
-    assert owner is not None
-    exchange = next(c.cell_contents for c in owner if isinstance(c.cell_contents, Exchange))
-    color = exchange.edge.table.colors[0]
-    exchange.color, exchange.endpoint = color, color.endpoints[0]
+    blue = Color("blue", (Upstream("http", "127.0.0.1", 1),))
+    counts = Counts(memoryview(bytearray(BLOCK_SIZE * 8)).cast("q"), 3)
+    edge = Edge(Config(colors=(blue,)), counts, Recorder(), *[lambda *_a, **_k: None] * 3)
+    edge.set_endpoints(Endpoints({"blue": (Address(0, "127.0.0.1", 1),)}))
+    client, _ = socket.socketpair()
+    exchange = Downstream(edge, client, "203.0.113.9").exchange
+    line, _, fields = request[:-4].partition(b"\r\n")
+    exchange.method, exchange.target, _ = line.split()
+    exchange.plan = edge.plans[1][b"\r\n" + fields]
+    exchange.fields = exchange.plan.forward
+    exchange.color = edge.table.colors[0]
+    exchange.endpoint = exchange.color.endpoints[0]
+    exchange.number = 123_456
     exchange.bytes_out = 12
-    exchange.first_byte_ns = exchange.started_ns + 1_000_000
+    exchange.started_ns = 1_000_000_000
     return exchange
 
 
@@ -55,7 +67,8 @@ def measure(format_: str, request: bytes, writer: LineWriter) -> float:
         add = recorder.add
         start = exchange.started_ns
         for number in range(LINES):
-            exchange.started_ns = start + number * 50_000
+            exchange.started_ns = now_ns = start + number * 50_000
+            exchange.first_byte_ns = now_ns + 1_000_000
             add(exchange, 200, 1_234_567, None)
         exchange.started_ns = start + LINES * 50_000
         recorder.lines = bytearray()

@@ -86,6 +86,22 @@ class HttpField:
         return quoted(b", ".join(values), LONGEST_VALUE)
 
 
+def _time(entry: Entry, _exchange: Exchange) -> bytes:
+    return entry.recorder.stamp
+
+
+def _clf_time(entry: Entry, _exchange: Exchange) -> bytes:
+    return entry.recorder.clf_stamp
+
+
+def _epoch(entry: Entry, _exchange: Exchange) -> float:
+    return entry.recorder.now_ms / 1000
+
+
+def _client(entry: Entry, exchange: Exchange) -> bytes:
+    return entry.names[exchange.down.ip]
+
+
 def _method(_entry: Entry, exchange: Exchange) -> bytes:
     method = exchange.method
     return method if _is_sound(exchange, method, LONGEST_METHOD) else quoted(method, LONGEST_METHOD)
@@ -133,8 +149,28 @@ def _endpoint(entry: Entry, exchange: Exchange) -> bytes:
     return _NOTHING if endpoint is None else entry.names[endpoint.name]
 
 
-def _epoch(entry: Entry, _exchange: Exchange) -> float:
-    return entry.recorder.now_ms / 1000
+def _status(entry: Entry, _exchange: Exchange) -> int:
+    return entry.status
+
+
+def _bytes_in(_entry: Entry, exchange: Exchange) -> int:
+    return exchange.bytes_in
+
+
+def _bytes_out(_entry: Entry, exchange: Exchange) -> int:
+    return exchange.bytes_out
+
+
+def _clf_bytes(_entry: Entry, exchange: Exchange) -> bytes:
+    return b"%d" % exchange.bytes_out if exchange.bytes_out else _NOTHING
+
+
+def _duration_ms(entry: Entry, _exchange: Exchange) -> float:
+    return entry.duration_ns / 1e6
+
+
+def _retries(_entry: Entry, exchange: Exchange) -> int:
+    return retries_of(exchange)
 
 
 def _first_byte_ms(_entry: Entry, exchange: Exchange) -> bytes:
@@ -158,30 +194,34 @@ def _reason(entry: Entry, _exchange: Exchange) -> bytes:
     return quoted(entry.problem.detail.encode(), LONGEST_VALUE) if entry.problem else _NOTHING
 
 
+def _sample(entry: Entry, _exchange: Exchange) -> bytes:
+    return entry.recorder.weight
+
+
 GETTERS: Final[dict[str, Getter]] = {
-    "time": lambda entry, _exchange: entry.recorder.stamp,
-    "clf_time": lambda entry, _exchange: entry.recorder.clf_stamp,
+    "time": _time,
+    "clf_time": _clf_time,
     "epoch": _epoch,
-    "client": lambda entry, exchange: entry.names[exchange.down.ip],
+    "client": _client,
     "request": _request,
     "method": _method,
     "target": _target,
     "protocol": _protocol,
-    "status": lambda entry, _exchange: entry.status,
+    "status": _status,
     "color": _color,
     "endpoint": _endpoint,
-    "bytes_in": lambda _entry, exchange: exchange.bytes_in,
-    "bytes_out": lambda _entry, exchange: exchange.bytes_out,
-    "clf_bytes": lambda _entry, exchange: b"%d" % exchange.bytes_out if exchange.bytes_out else _NOTHING,
-    "duration_ms": lambda entry, _exchange: entry.duration_ns / 1e6,
+    "bytes_in": _bytes_in,
+    "bytes_out": _bytes_out,
+    "clf_bytes": _clf_bytes,
+    "duration_ms": _duration_ms,
     "first_byte_ms": _first_byte_ms,
-    "retries": lambda _entry, exchange: retries_of(exchange),
+    "retries": _retries,
     "request_id": _request_id,
     "trace_id": _trace_id,
     "span_id": _span_id,
     "error": _error,
     "reason": _reason,
-    "sample": lambda entry, _exchange: entry.recorder.weight,
+    "sample": _sample,
 }
 _CONVERSIONS: Final = {
     "status": b"%d",

@@ -76,8 +76,10 @@ class JsonRecorder(Recorder):
         if len(target) > LONGEST_TARGET or b"\\" in target or plan is None or len(method) > LONGEST_METHOD:
             method = json_text(method, LONGEST_METHOD)
             target = json_text(target, LONGEST_TARGET)
-        request_id = exchange.request_id
-        if (plan is None or plan.request_id) and not is_plain(request_id, LONGEST_ID):
+        if plan is None or not (request_id := plan.request_id):
+            # Inlined from Exchange.request_id: once for every line.
+            request_id = b"%b%08x" % (exchange.edge.id_prefix, exchange.number)
+        elif not is_plain(request_id, LONGEST_ID):
             request_id = json_text(request_id, LONGEST_ID)
         tail = b"" if problem is None else self._problem(problem)
         if first_byte_ns := exchange.first_byte_ns:
@@ -141,8 +143,10 @@ class TextRecorder(Recorder):
         if len(target) > LONGEST_TARGET or plan is None or len(method) > LONGEST_METHOD:
             method = word(method, LONGEST_METHOD)
             target = word(target, LONGEST_TARGET)
-        request_id = exchange.request_id
-        if plan is None or plan.request_id:
+        if plan is None or not (request_id := plan.request_id):
+            # Inlined from Exchange.request_id: once for every line.
+            request_id = b"%b%08x" % (exchange.edge.id_prefix, exchange.number)
+        else:
             request_id = word(request_id, LONGEST_ID)
         tail = b"" if problem is None else self._problem(problem)
         if first_byte_ns := exchange.first_byte_ns:
