@@ -179,11 +179,11 @@ def _first_byte_ms(_entry: Entry, exchange: Exchange) -> bytes:
 
 
 def _trace_id(_entry: Entry, exchange: Exchange) -> bytes:
-    return exchange.trace.trace_id if exchange.trace else _NOTHING
+    return exchange.trace[0] if exchange.trace else _NOTHING
 
 
 def _span_id(_entry: Entry, exchange: Exchange) -> bytes:
-    return exchange.trace.span_id if exchange.trace else _NOTHING
+    return exchange.trace[1] if exchange.trace else _NOTHING
 
 
 def _error(entry: Entry, _exchange: Exchange) -> bytes:

@@ -85,7 +85,7 @@ class JsonRecorder(Recorder):
         if first_byte_ns := exchange.first_byte_ns:
             tail += _JSON_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
         if (trace := exchange.trace) is not None:
-            tail += _JSON_TRACE % (trace.trace_id, trace.span_id)
+            tail += _JSON_TRACE % trace[:2]
         if exchange.untidy or self.samples:
             tail += self._rest(exchange)
         names = self._names
@@ -152,7 +152,7 @@ class TextRecorder(Recorder):
         if first_byte_ns := exchange.first_byte_ns:
             tail += _TEXT_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
         if (trace := exchange.trace) is not None:
-            tail += _TEXT_TRACE % (trace.trace_id, trace.span_id)
+            tail += _TEXT_TRACE % trace[:2]
         if exchange.untidy or self.samples:
             tail += self._rest(exchange)
         names = self._names
