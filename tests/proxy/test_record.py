@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -29,6 +30,7 @@ from sillyproxy.proxy.record import LONGEST_ID, LONGEST_TARGET, MAX_LINE_BYTES, 
 from sillyproxy.tools.channel import Address, Endpoints
 from sillyproxy.traffic.split import Split
 
+HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "access-log.md"
 MS = 1_000_000
 WHEN_NS = 1_795_530_313_857 * MS  # 2026-11-24T14:25:13.857Z
 TIME = "2026-11-24T14:25:13.857Z"
@@ -141,6 +143,27 @@ def line_of(kind: str, exchange: Exchange, outcome: Outcome = Outcome()) -> str:
 def test_line_is_what_the_format_promises(kind: str, line: str) -> None:
     """A format's line is this one to the byte: whoever reads it has a program that expects it."""
     assert line_of(kind, make_exchange()) == line
+
+
+@pytest.mark.parametrize("kind", ["text", "json", "common", "combined", "template"])
+def test_manual_shows_the_line_of_every_format(kind: str) -> None:
+    """The line that the manual has under a format is the line that it gets."""
+    page = HOWTO.read_text(encoding="utf-8")
+    if kind == "template":
+        match = re.search(r"^A template, here `(.*)`:\n\n```text\n(.*)\n```$", page, re.MULTILINE)
+        assert match is not None
+        kind, line = match.groups()
+    else:
+        match = re.search(rf"^`{kind}`.*(?:\n.+)*\n\n```\w+\n(.*)\n```$", page, re.MULTILINE)
+        assert match is not None
+        line = match[1]
+    assert line == line_of(kind, make_exchange())
+
+
+def test_manual_has_the_table_of_fields() -> None:
+    """Every field of a template is in the manual, with what it says and where that comes from."""
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", HOWTO.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [row for row in rows if row[0] not in ("text", "json", "common", "combined")] == list(FIELDS)
 
 
 def test_every_field_says_what_its_table_says() -> None:

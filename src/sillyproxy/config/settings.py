@@ -574,7 +574,8 @@ PROXY_SECTIONS: Final = (
     Section(
         "Logs",
         _LOGS,
-        "Formats, the fields of a template, sampling and rotation: [Access log](../howto/access-log.md).",
+        "Formats, the fields of a template, sampling, and how to rotate a file (SIGUSR1): "
+        "[Access log](../howto/access-log.md).",
     ),
     Section(
         "Traces",
