@@ -83,9 +83,14 @@ class Board:
 
     def totals(self) -> Totals:
         """Return the counts of all workers together, of those that a reload has sent away too."""
+        return read_totals(self.memory, len(self.blocks()), 1 + len(self.config.slots))
+
+    def blocks(self) -> list[memoryview]:
+        """Return the blocks of all workers that have counted anything, and of those before them."""
+        # Of the others nothing is read: memory that nobody has touched is none.
         used = [n for n in range(MAX_WORKERS) if any(block_of(self.memory, n)[:WORKER_SIZE])]
         workers = max([self.config.workers, *(n + 1 for n in used)])
-        return read_totals(self.memory, workers, 1 + len(self.config.slots))
+        return [block_of(self.memory, n) for n in range(workers)]
 
     def slots(self) -> list[tuple[str, int]]:
         """Return the colors that were looked for since the start, with their row in the counts."""
