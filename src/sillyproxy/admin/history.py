@@ -47,8 +47,8 @@ class History:
     """
     What happened, by the counts of this board.
 
-    `seq` is the number of the newest sample, 0 before the first; `epoch` tells this history from that
-    of another controller. `readings` are of the newest sample, by slot.
+    `seq` is the number of the newest sample, 0 before the first, and `time` its time; `epoch` tells
+    this history from that of another controller. `readings` are of the newest sample, by slot.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class History:
         self._monotonic = monotonic
         self.epoch = epoch
         self.seq = 0
+        self.time = round(clock(), 3)
         self._kept: deque[_Second] = deque(maxlen=KEPT)
         self._sums: dict[int, _Sum] = {}
         self._meter = Meter()
@@ -81,9 +82,10 @@ class History:
         now = self._monotonic()
         self.readings = self._read()
         self.seq += 1
+        self.time = round(self._clock(), 3)
         sample = Sample(
             seq=self.seq,
-            time=round(self._clock(), 3),
+            time=self.time,
             colors=dict(self._colors()),
             seconds=round(now - self._at, 3),
             uncolored=tuple(self.readings[0].codes),
@@ -112,7 +114,7 @@ class History:
         return f"[{','.join(second.text for second in self._after(since))}]"
 
     def points(self, since: int) -> str:
-        """Return the last POINTS points of the dashboard's lines that are newer than `since`, as a JSON list."""
+        """Return the points newer than `since`, at most the last POINTS, as a JSON list."""
         seconds = list(self._after(max(since, self.seq - POINTS)))
         return f"[{','.join(map(self._point, seconds))}]"
 
