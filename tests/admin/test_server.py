@@ -259,7 +259,7 @@ async def test_client_that_does_not_read_is_ended_and_others_go_on(monkeypatch: 
 
 
 async def test_frames_are_made_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many dashboards are open, each window in use has one frame a second; without any there is none."""
+    """However many dashboards are open, each window in use has one frame a second."""
     made: list[int] = []
 
     def counted(board: Board, history: History, window_s: int) -> dict[str, Any]:
