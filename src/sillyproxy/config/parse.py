@@ -30,6 +30,7 @@ from sillyproxy.config.schema import (
     Probe,
     Retry,
     Timeouts,
+    Tracing,
 )
 from sillyproxy.config.settings import BY_NAME, COLOR, COLOR_SETTINGS, PROXY_SETTINGS, Setting
 from sillyproxy.config.values import (
@@ -177,6 +178,7 @@ def _build(fields: Mapping[str, Any], **rest: Any) -> Config:
         access_log=AccessLog(**groups["access_log"], format=fields["log_format"]),
         outlier=Outlier(**groups["outlier"]),
         retry=Retry(**groups["retry"]),
+        tracing=Tracing(**groups["tracing"]),
     )
 
 

@@ -21,6 +21,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Discovery = Literal["auto", "dns", "off"]
 RetryKind = Literal["safe", "idempotent", "5xx"]
 Gate = Literal["all", "any"]
+TracingMode = Literal["off", "continue", "start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,20 @@ class AccessLog:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """
+    Our part in traces (W3C Trace Context).
+
+    `off`: `traceparent` passes like any other field. `continue`: a trace that a request belongs
+    to is gone on with, our span as the parent of the endpoint's. `start`: one begins here where
+    there is none; `sample` of these are sampled.
+    """
+
+    mode: TracingMode = "continue"
+    sample: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """The text of one setting and where it came from (`environment`, `command line`, a file's path)."""
 
@@ -182,6 +197,7 @@ class Config:
     outlier: Outlier = Outlier()
     retry: Retry = Retry()
     gate: Gate = "all"
+    tracing: Tracing = Tracing()
     env_files: tuple[str, ...] = ()
     slots: tuple[str, ...] = ("blue", "green")
     generation: int = 1

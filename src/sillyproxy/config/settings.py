@@ -362,6 +362,27 @@ _LOGS: Final = (
     ),
 )
 
+_TRACES: Final = (
+    Setting(
+        "SILLYPROXY_TRACING",
+        _word("off", "continue", "start"),
+        "continue",
+        "start",
+        "What becomes of `traceparent` and `tracestate`. `continue`: a trace that a client has begun goes "
+        "on, with our span as the parent; `start`: one begins here where there is none; `off`: they pass "
+        "untouched.",
+        field="tracing.mode",
+    ),
+    Setting(
+        "SILLYPROXY_TRACING_SAMPLE",
+        PERCENT,
+        "100%",
+        "10%",
+        "Share of the traces that begin here that are sampled. One that goes on is, if who began it said so.",
+        field="tracing.sample",
+    ),
+)
+
 _DISCOVERY: Final = (
     Setting(
         "SILLYPROXY_DISCOVERY",
@@ -529,6 +550,12 @@ PROXY_SECTIONS: Final = (
     Section("Addresses and processes", _PROCESSES),
     Section("Colors and where settings come from", _COLORS),
     Section("Logs", _LOGS),
+    Section(
+        "Traces",
+        _TRACES,
+        "`continue` is what the W3C asks of whoever takes part in a trace. That all are sampled is "
+        "OpenTelemetry's default (`parentbased_always_on`).",
+    ),
     Section("Discovery", _DISCOVERY),
     Section(
         "Endpoints that fail",
