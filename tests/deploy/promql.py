@@ -37,8 +37,8 @@ def dashboard_queries() -> Iterator[str]:
 
 
 def fill_in(expr: str) -> str:
-    """Return a query of the dashboard for all proxies and colors, as it is sent for a scrape a second."""
-    for name, value in {"$job": ".*", "$instance": ".*", "$color": ".*", "$__rate_interval": "4s"}.items():
+    """Return a query of the dashboard for all proxies and colors, as Grafana sends it."""
+    for name, value in {"$job": ".*", "$instance": ".*", "$color": ".*", "$__rate_interval": "1m"}.items():
         expr = expr.replace(name, value)
     assert "$" not in expr
     return expr
