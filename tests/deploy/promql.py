@@ -15,6 +15,7 @@ from sillyproxy.metrics.table import METRICS
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana" / "sillyproxy.json"
 RULES = ROOT / "deploy" / "prometheus" / "sillyproxy-alerts.yml"
+PAGE = ROOT / "docs" / "howto" / "prometheus.md"
 
 # What Prometheus adds to every series that it scrapes.
 TARGET = {"job", "instance"}
@@ -34,6 +35,11 @@ def dashboard_queries() -> Iterator[str]:
     for panel in panels():
         for target in panel.get("targets", ()):
             yield fill_in(target["expr"])
+
+
+def page_queries() -> list[str]:
+    """Return the queries that the page on Prometheus shows."""
+    return re.findall(r"^```promql\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def fill_in(expr: str) -> str:

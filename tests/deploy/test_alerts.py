@@ -34,7 +34,7 @@ def test_configuration_is_one(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.touch()
     text = (DEPLOY / "prometheus.yml").read_text()
-    changed = text.replace("/run/secrets/sillyproxy_admin_token", str(token))
+    changed = text.replace("/run/secrets/proxy_admin_token", str(token))
     assert changed != text
     (tmp_path / "prometheus.yml").write_text(changed)
     (tmp_path / RULES.name).write_text(RULES.read_text())

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from scripts.grafana_dashboard import make_dashboard
 
 from sillyproxy.metrics.table import METRICS
-from tests.deploy.promql import DASHBOARD, dashboard_queries, find_unknown, panels, rules
+from tests.deploy.promql import DASHBOARD, dashboard_queries, find_unknown, page_queries, panels, rules
 
 # What is no line on a dashboard: it is a choice at its top, or another graph has the same.
 NOT_SHOWN = {"build_info", "config_generation", "exchanges_accepted_total", "exchanges_inflight"}
@@ -77,6 +77,12 @@ def test_every_series_of_the_dashboard_exists() -> None:
 def test_every_series_of_the_rules_exists() -> None:
     """No alert is silent because a metric or a label has another name."""
     assert [unknown for rule in rules() for unknown in find_unknown(rule["expr"])] == []
+
+
+def test_every_series_of_the_page_exists() -> None:
+    """Whoever copies a query out of the page on Prometheus gets an answer."""
+    assert len(page_queries()) > 5
+    assert [unknown for expr in page_queries() for unknown in find_unknown(expr)] == []
 
 
 def test_every_metric_is_on_the_dashboard() -> None:

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import pytest
 
 from sillyproxy.metrics.table import METRICS
-from tests.deploy.promql import dashboard_queries, rules
+from tests.deploy.promql import dashboard_queries, page_queries, rules
 from tests.wire.prometheus import Prometheus, prometheus
 from tests.wire.stress_tools import loading, origins, request, serving, show, wait_until
 
 REQUESTS = 4000
 CLIENTS = 12
-TOKEN = "a token of letters"
+TOKEN = "a-token-of-letters"
 
 
 class Seen(NamedTuple):
@@ -159,6 +159,11 @@ def test_every_query_of_the_dashboard_is_understood(seen: Seen) -> None:
     assert len(queries) > 50
     # And most of them have something to show.
     assert sum(bool(answer) for answer in answers.values()) > len(answers) * 0.8
+
+
+def test_every_query_of_the_page_is_understood(seen: Seen) -> None:
+    """What the page on Prometheus tells to ask has an answer."""
+    assert all(seen.prometheus.ask(query) for query in page_queries())
 
 
 def test_every_rule_is_evaluated(seen: Seen) -> None:
