@@ -14,6 +14,7 @@ import pytest
 from sillyproxy.metrics.table import METRICS
 from tests.deploy.promql import dashboard_queries, page_queries, rules
 from tests.wire.prometheus import Prometheus, prometheus
+from tests.wire.running import ask
 from tests.wire.stress_tools import loading, origins, request, serving, show, wait_until
 
 REQUESTS = 4000
@@ -53,6 +54,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             "SILLYPROXY_WORKERS": "2",
             "SILLYPROXY_ACCESS_LOG": str(log),
             "SILLYPROXY_LOG_FORMAT": "json",
+            "SILLYPROXY_ADMIN_TOKEN": TOKEN,
         }
         with serving(env) as proxy, prometheus(folder, proxy.admin_port, TOKEN) as server:
             wait_until(lambda: server.value("up") == 1, "the first scrape")
@@ -76,6 +78,14 @@ def test_target_is_up(seen: Seen) -> None:
     assert (target["health"], target["lastError"]) == ("up", "")
     assert seen.prometheus.value('min_over_time(up{job="sillyproxy"}[1m])') == 1
     assert seen.prometheus.value("sillyproxy_ready") == 1
+
+
+def test_nobody_else_may_ask(seen: Seen) -> None:
+    """The proxy that Prometheus scrapes has a token, which the example configuration brings along."""
+    (target,) = seen.prometheus.get("targets")["activeTargets"]
+    address = target["discoveredLabels"]["__address__"]
+    assert ask(address, "/metrics")[0] == 401
+    assert ask(address, "/metrics", Authorization=f"Bearer {TOKEN}")[0] == 200
 
 
 def test_counts_are_what_clients_saw(seen: Seen) -> None:
@@ -115,13 +125,13 @@ def test_sum_of_durations_is_that_of_the_log(seen: Seen) -> None:
 
 def test_upstream_times_are_part_of_the_whole(seen: Seen) -> None:
     """First bytes take part of the requests' time, each is counted; so is each connection that was opened."""
-    ask = seen.prometheus.value
+    value = seen.prometheus.value
     for color, taken in seen.durations.items():
-        waited = ask(f'sillyproxy_upstream_first_byte_seconds_sum{{color="{color}"}}') or 0
+        waited = value(f'sillyproxy_upstream_first_byte_seconds_sum{{color="{color}"}}') or 0
         assert 0.5 * sum(taken) < waited < sum(taken)
-        assert ask(f'sillyproxy_upstream_first_byte_seconds_count{{color="{color}"}}') == len(taken)
-        opened = ask(f'sillyproxy_upstream_connects_total{{color="{color}"}}')
-        assert ask(f'sillyproxy_upstream_connect_seconds_count{{color="{color}"}}') == opened
+        assert value(f'sillyproxy_upstream_first_byte_seconds_count{{color="{color}"}}') == len(taken)
+        opened = value(f'sillyproxy_upstream_connects_total{{color="{color}"}}')
+        assert value(f'sillyproxy_upstream_connect_seconds_count{{color="{color}"}}') == opened
 
 
 def test_processes_are_watched(seen: Seen) -> None:
