@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 from sillyproxy.config.logformat import HTTP
 from sillyproxy.proxy.escape import quoted
-from sillyproxy.proxy.record import LONGEST_ID, LONGEST_METHOD, LONGEST_TARGET, Names, Recorder, retries_of
+from sillyproxy.proxy.record import LONGEST_ID, LONGEST_METHOD, LONGEST_TARGET, Facts, Moment, Names
 
 if TYPE_CHECKING:
     from sillyproxy.errors import Problem
-    from sillyproxy.proxy.exchange import Exchange
+    from sillyproxy.http1.forward import RequestPlan
+    from sillyproxy.http1.trace import Trace
+    from sillyproxy.proxy.edge import Edge
+    from sillyproxy.traffic.color import ColorAtWork
+    from sillyproxy.traffic.endpoint import Endpoint
 
-Getter = Callable[["Entry", "Exchange"], "bytes | int | float"]
+Getter = Callable[["Entry"], "bytes | int | float"]
 
 # Bytes of a request field on a line.
 LONGEST_VALUE: Final = 800
@@ -32,16 +36,41 @@ _MAX_SECTION_BYTES: Final = 2048
 
 
 class Entry:
-    """The exchange whose line is being made: what itself does not know. One object serves all."""
+    """The facts of the exchange whose line is being made, by name. One object serves all."""
 
-    __slots__ = ("duration_ns", "names", "problem", "recorder", "status")
+    moment: Moment
+    weight: bytes
+    edge: Edge
+    ip: str
+    method: bytes
+    target: bytes
+    minor: int
+    plan: RequestPlan | None
+    fields: bytes
+    number: int
+    color: ColorAtWork | None
+    endpoint: Endpoint | None
+    trace: Trace | None
+    status: int
+    bytes_in: int
+    bytes_out: int
+    duration_ns: int
+    first_ns: int
+    retries: int
+    problem: Problem | None
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
-        self.status = 0
-        self.duration_ns = 0
-        self.problem: Problem | None = None
+    def __init__(self) -> None:
         self.names = Names(lambda name: quoted(name.encode(), _LONGEST_NAME))
+
+    def read(self, facts: Facts) -> None:
+        """Take on another exchange."""
+        (
+            self.moment, self.weight,
+            self.edge, self.ip, self.method, self.target, self.minor, self.plan, self.fields, self.number,
+            self.color, self.endpoint, self.trace,
+            self.status, self.bytes_in, self.bytes_out,
+            self.duration_ns, self.first_ns, self.retries, self.problem,
+        ) = facts  # fmt: skip
 
 
 def conversion_of(field: str) -> bytes:
@@ -64,11 +93,11 @@ class HttpField:
         self._line = re.compile(rb"\r\n(?i:%b):([^\r\n]*)" % re.escape(name.encode()))
         self._values: dict[bytes, bytes] = {}
 
-    def __call__(self, _entry: Entry, exchange: Exchange) -> bytes:
+    def __call__(self, entry: Entry) -> bytes:
         """Return its value."""
-        if exchange.plan is None:
+        if entry.plan is None:
             return _NOTHING  # what was no request has none; these are an earlier one's
-        section = exchange.fields
+        section = entry.fields
         value = self._values.get(section)
         if value is None:
             value = self._find(section)
@@ -86,116 +115,114 @@ class HttpField:
         return quoted(b", ".join(values), LONGEST_VALUE)
 
 
-def _time(entry: Entry, _exchange: Exchange) -> bytes:
-    return entry.recorder.stamp
+def _time(entry: Entry) -> bytes:
+    return entry.moment.stamp
 
 
-def _clf_time(entry: Entry, _exchange: Exchange) -> bytes:
-    return entry.recorder.clf_stamp
+def _clf_time(entry: Entry) -> bytes:
+    return entry.moment.clf_stamp
 
 
-def _epoch(entry: Entry, _exchange: Exchange) -> float:
-    return entry.recorder.now_ms / 1000
+def _epoch(entry: Entry) -> float:
+    return entry.moment.ms / 1000
 
 
-def _client(entry: Entry, exchange: Exchange) -> bytes:
-    return entry.names[exchange.down.ip]
+def _client(entry: Entry) -> bytes:
+    return entry.names[entry.ip]
 
 
-def _method(_entry: Entry, exchange: Exchange) -> bytes:
-    method = exchange.method
-    return method if _is_sound(exchange, method, LONGEST_METHOD) else quoted(method, LONGEST_METHOD)
+def _method(entry: Entry) -> bytes:
+    method = entry.method
+    return method if _is_sound(entry, method, LONGEST_METHOD) else quoted(method, LONGEST_METHOD)
 
 
-def _target(_entry: Entry, exchange: Exchange) -> bytes:
-    target = exchange.target
-    return target if _is_sound(exchange, target, LONGEST_TARGET) else quoted(target, LONGEST_TARGET)
+def _target(entry: Entry) -> bytes:
+    target = entry.target
+    return target if _is_sound(entry, target, LONGEST_TARGET) else quoted(target, LONGEST_TARGET)
 
 
-def _is_sound(exchange: Exchange, value: bytes, limit: int) -> bool:
+def _is_sound(entry: Entry, value: bytes, limit: int) -> bool:
     """Tell whether a part of the request line needs no escape: the grammar lets nothing else through."""
-    return len(value) <= limit and exchange.plan is not None and b"\\" not in value
+    return len(value) <= limit and entry.plan is not None and b"\\" not in value
 
 
-def _protocol(_entry: Entry, exchange: Exchange) -> bytes:
-    if exchange.plan is None:
+def _protocol(entry: Entry) -> bytes:
+    if entry.plan is None:
         return _NOTHING
-    return b"HTTP/1.1" if exchange.minor else b"HTTP/1.0"
+    return b"HTTP/1.1" if entry.minor else b"HTTP/1.0"
 
 
-def _request(entry: Entry, exchange: Exchange) -> bytes:
-    if exchange.plan is None:
+def _request(entry: Entry) -> bytes:
+    if entry.plan is None:
         # No version that we know of; Apache writes what came, and one dash for nothing.
-        method, target = _method(entry, exchange), _target(entry, exchange)
+        method, target = _method(entry), _target(entry)
         return _NOTHING if method == _NOTHING else b"%b %b" % (method, target)
-    return b"%b %b HTTP/1.%d" % (_method(entry, exchange), _target(entry, exchange), exchange.minor)
+    return b"%b %b HTTP/1.%d" % (_method(entry), _target(entry), entry.minor)
 
 
-def _request_id(_entry: Entry, exchange: Exchange) -> bytes:
-    request_id = exchange.request_id
-    plan = exchange.plan
-    if plan is not None and not plan.request_id:
-        return request_id  # our own
-    return quoted(request_id, LONGEST_ID)
+def _request_id(entry: Entry) -> bytes:
+    plan = entry.plan
+    if plan is not None and plan.request_id:
+        return quoted(plan.request_id, LONGEST_ID)
+    return b"%b%08x" % (entry.edge.id_prefix, entry.number)  # as Exchange.request_id
 
 
-def _color(entry: Entry, exchange: Exchange) -> bytes:
-    color = exchange.color
+def _color(entry: Entry) -> bytes:
+    color = entry.color
     return _NOTHING if color is None else entry.names[color.name]
 
 
-def _endpoint(entry: Entry, exchange: Exchange) -> bytes:
-    endpoint = exchange.endpoint
+def _endpoint(entry: Entry) -> bytes:
+    endpoint = entry.endpoint
     return _NOTHING if endpoint is None else entry.names[endpoint.name]
 
 
-def _status(entry: Entry, _exchange: Exchange) -> int:
+def _status(entry: Entry) -> int:
     return entry.status
 
 
-def _bytes_in(_entry: Entry, exchange: Exchange) -> int:
-    return exchange.bytes_in
+def _bytes_in(entry: Entry) -> int:
+    return entry.bytes_in
 
 
-def _bytes_out(_entry: Entry, exchange: Exchange) -> int:
-    return exchange.bytes_out
+def _bytes_out(entry: Entry) -> int:
+    return entry.bytes_out
 
 
-def _clf_bytes(_entry: Entry, exchange: Exchange) -> bytes:
-    return b"%d" % exchange.bytes_out if exchange.bytes_out else _NOTHING
+def _clf_bytes(entry: Entry) -> bytes:
+    return b"%d" % entry.bytes_out if entry.bytes_out else _NOTHING
 
 
-def _duration_ms(entry: Entry, _exchange: Exchange) -> float:
+def _duration_ms(entry: Entry) -> float:
     return entry.duration_ns / 1e6
 
 
-def _retries(_entry: Entry, exchange: Exchange) -> int:
-    return retries_of(exchange)
+def _retries(entry: Entry) -> int:
+    return entry.retries
 
 
-def _first_byte_ms(_entry: Entry, exchange: Exchange) -> bytes:
-    first_byte_ns = exchange.first_byte_ns
-    return b"%.3f" % ((first_byte_ns - exchange.started_ns) / 1e6) if first_byte_ns else _NOTHING
+def _first_byte_ms(entry: Entry) -> bytes:
+    return b"%.3f" % (entry.first_ns / 1e6) if entry.first_ns >= 0 else _NOTHING
 
 
-def _trace_id(_entry: Entry, exchange: Exchange) -> bytes:
-    return exchange.trace[0] if exchange.trace else _NOTHING
+def _trace_id(entry: Entry) -> bytes:
+    return entry.trace[0] if entry.trace else _NOTHING
 
 
-def _span_id(_entry: Entry, exchange: Exchange) -> bytes:
-    return exchange.trace[1] if exchange.trace else _NOTHING
+def _span_id(entry: Entry) -> bytes:
+    return entry.trace[1] if entry.trace else _NOTHING
 
 
-def _error(entry: Entry, _exchange: Exchange) -> bytes:
+def _error(entry: Entry) -> bytes:
     return entry.problem.kind.encode() if entry.problem else _NOTHING
 
 
-def _reason(entry: Entry, _exchange: Exchange) -> bytes:
+def _reason(entry: Entry) -> bytes:
     return quoted(entry.problem.detail.encode(), LONGEST_VALUE) if entry.problem else _NOTHING
 
 
-def _sample(entry: Entry, _exchange: Exchange) -> bytes:
-    return entry.recorder.weight
+def _sample(entry: Entry) -> bytes:
+    return entry.weight
 
 
 GETTERS: Final[dict[str, Getter]] = {

@@ -12,31 +12,25 @@ from typing import TYPE_CHECKING, Final
 from sillyproxy.config.logformat import TEMPLATES, read_template
 from sillyproxy.proxy.escape import cut, is_plain, json_text, word
 from sillyproxy.proxy.fields import Entry, conversion_of, getter_of
+from sillyproxy.proxy.logfile import MAX_LINE_BYTES
 from sillyproxy.proxy.record import (
     LONGEST_ID,
     LONGEST_METHOD,
     LONGEST_TARGET,
-    MAX_LINE_BYTES,
     Names,
     Recorder,
-    retries_of,
 )
 
 if TYPE_CHECKING:
     from sillyproxy.config.schema import AccessLog
     from sillyproxy.errors import Problem
-    from sillyproxy.proxy.exchange import Exchange
     from sillyproxy.proxy.logfile import LineWriter
 
 _JSON: Final = (
     b'{"time":"%b","client":%b,"method":"%b","target":"%b","status":%d,"color":%b,"endpoint":%b,'
     b'"bytes_in":%d,"bytes_out":%d,"duration_ms":%.3f,"request_id":"%b"%b}\n'
 )
-_JSON_FIRST_BYTE: Final = b',"first_byte_ms":%.3f'
-_JSON_TRACE: Final = b',"trace_id":"%b","span_id":"%b"'
 _TEXT: Final = b'%b %b "%b %b" %d color=%b endpoint=%b bytes=%d duration=%.3fms id=%b%b\n'
-_TEXT_FIRST_BYTE: Final = b" first_byte=%.3fms"
-_TEXT_TRACE: Final = b" trace=%b span=%b"
 
 # An address, a color and an endpoint have no more than this.
 _LONGEST_NAME: Final = 300
@@ -63,62 +57,60 @@ class JsonRecorder(Recorder):
         super().__init__(writer, share, start)
         self._names = Names(lambda name: b'"%b"' % json_text(name.encode(), _LONGEST_NAME))
 
-    def add(self, exchange: Exchange, status: int, duration_ns: int, problem: Problem | None) -> None:
-        """Note one finished exchange, and what was wrong with it."""
-        if self.samples and self.passes_over(status, problem):
-            return
-        if (ended_ns := exchange.started_ns + duration_ns) >= self._until_ns:
-            self.tell_time(ended_ns)
-        plan = exchange.plan
-        method = exchange.method
-        target = exchange.target
-        # The grammar lets nothing else through that would have to be escaped, but of whom it refuses.
-        if len(target) > LONGEST_TARGET or b"\\" in target or plan is None or len(method) > LONGEST_METHOD:
-            method = json_text(method, LONGEST_METHOD)
-            target = json_text(target, LONGEST_TARGET)
-        if plan is None or not (request_id := plan.request_id):
-            # Inlined from Exchange.request_id: once for every line.
-            request_id = b"%b%08x" % (exchange.edge.id_prefix, exchange.number)
-        elif not is_plain(request_id, LONGEST_ID):
-            request_id = json_text(request_id, LONGEST_ID)
-        tail = b"" if problem is None else self._problem(problem)
-        if first_byte_ns := exchange.first_byte_ns:
-            tail += _JSON_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
-        if (trace := exchange.trace) is not None:
-            tail += _JSON_TRACE % trace[:2]
-        if exchange.untidy or self.samples:
-            tail += self._rest(exchange)
+    def work_off(self) -> None:
+        """Make a line of each that is pending."""
         names = self._names
-        color = exchange.color
-        endpoint = exchange.endpoint
-        self.lines += _JSON % (
-            self.stamp,
-            names[exchange.down.ip],
-            method,
-            target,
-            status,
-            b"null" if color is None else names[color.name],
-            b"null" if endpoint is None else names[endpoint.name],
-            exchange.bytes_in,
-            exchange.bytes_out,
-            duration_ns / 1e6,
-            request_id,
-            tail,
-        )
+        samples = self.samples
+        lines = self.lines
+        for (
+            moment, weight,
+            edge, ip, method, target, _, plan, _, number,
+            color, endpoint, trace,
+            status, bytes_in, bytes_out,
+            duration_ns, first_ns, retries, problem,
+        ) in self.take():  # fmt: skip
+            # The grammar lets nothing else through that would have to be escaped, but of whom it refuses.
+            if (
+                plan is None
+                or b"\\" in target
+                or len(target) > LONGEST_TARGET
+                or len(method) > LONGEST_METHOD
+            ):
+                method = json_text(method, LONGEST_METHOD)
+                target = json_text(target, LONGEST_TARGET)
+            if plan is None or not (request_id := plan.request_id):
+                # As Exchange.request_id.
+                request_id = b"%b%08x" % (edge.id_prefix, number)
+            elif not is_plain(request_id, LONGEST_ID):
+                request_id = json_text(request_id, LONGEST_ID)
+            tail = b"" if problem is None else _json_problem(problem)
+            if first_ns >= 0:
+                tail += b',"first_byte_ms":%.3f' % (first_ns / 1e6)
+            if retries:
+                tail += b',"retries":%d' % retries
+            if trace is not None:
+                tail += b',"trace_id":"%b","span_id":"%b"' % trace[:2]
+            if samples:
+                tail += b',"sample":%b' % weight
+            lines += _JSON % (
+                moment.stamp,
+                names[ip],
+                method,
+                target,
+                status,
+                b"null" if color is None else names[color.name],
+                b"null" if endpoint is None else names[endpoint.name],
+                bytes_in,
+                bytes_out,
+                duration_ns / 1e6,
+                request_id,
+                tail,
+            )
 
-    @staticmethod
-    def _problem(problem: Problem) -> bytes:
-        reason = json_text(problem.detail.encode(), LONGEST_TARGET)
-        return b',"error":"%b","reason":"%b"' % (problem.kind.encode(), reason)
 
-    def _rest(self, exchange: Exchange) -> bytes:
-        """Return what few lines have."""
-        tail = b""
-        if retries := retries_of(exchange):
-            tail += b',"retries":%d' % retries
-        if self.samples:
-            tail += b',"sample":%b' % self.weight
-        return tail
+def _json_problem(problem: Problem) -> bytes:
+    reason = json_text(problem.detail.encode(), LONGEST_TARGET)
+    return b',"error":"%b","reason":"%b"' % (problem.kind.encode(), reason)
 
 
 class TextRecorder(Recorder):
@@ -130,60 +122,53 @@ class TextRecorder(Recorder):
         super().__init__(writer, share, start)
         self._names = Names(lambda name: word(name.encode(), _LONGEST_NAME))
 
-    def add(self, exchange: Exchange, status: int, duration_ns: int, problem: Problem | None) -> None:
-        """Note one finished exchange, and what was wrong with it."""
-        if self.samples and self.passes_over(status, problem):
-            return
-        if (ended_ns := exchange.started_ns + duration_ns) >= self._until_ns:
-            self.tell_time(ended_ns)
-        plan = exchange.plan
-        method = exchange.method
-        target = exchange.target
-        # The grammar lets nothing through that is not one word.
-        if len(target) > LONGEST_TARGET or plan is None or len(method) > LONGEST_METHOD:
-            method = word(method, LONGEST_METHOD)
-            target = word(target, LONGEST_TARGET)
-        if plan is None or not (request_id := plan.request_id):
-            # Inlined from Exchange.request_id: once for every line.
-            request_id = b"%b%08x" % (exchange.edge.id_prefix, exchange.number)
-        else:
-            request_id = word(request_id, LONGEST_ID)
-        tail = b"" if problem is None else self._problem(problem)
-        if first_byte_ns := exchange.first_byte_ns:
-            tail += _TEXT_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
-        if (trace := exchange.trace) is not None:
-            tail += _TEXT_TRACE % trace[:2]
-        if exchange.untidy or self.samples:
-            tail += self._rest(exchange)
+    def work_off(self) -> None:
+        """Make a line of each that is pending."""
         names = self._names
-        color = exchange.color
-        endpoint = exchange.endpoint
-        self.lines += _TEXT % (
-            self.stamp,
-            names[exchange.down.ip],
-            method,
-            target,
-            status,
-            b"-" if color is None else names[color.name],
-            b"-" if endpoint is None else names[endpoint.name],
-            exchange.bytes_out,
-            duration_ns / 1e6,
-            request_id,
-            tail,
-        )
+        samples = self.samples
+        lines = self.lines
+        for (
+            moment, weight,
+            edge, ip, method, target, _, plan, _, number,
+            color, endpoint, trace,
+            status, _, bytes_out,
+            duration_ns, first_ns, retries, problem,
+        ) in self.take():  # fmt: skip
+            # The grammar lets nothing through that is not one word.
+            if plan is None or len(target) > LONGEST_TARGET or len(method) > LONGEST_METHOD:
+                method = word(method, LONGEST_METHOD)
+                target = word(target, LONGEST_TARGET)
+            if plan is None or not (request_id := plan.request_id):
+                # As Exchange.request_id.
+                request_id = b"%b%08x" % (edge.id_prefix, number)
+            else:
+                request_id = word(request_id, LONGEST_ID)
+            tail = b"" if problem is None else _text_problem(problem)
+            if first_ns >= 0:
+                tail += b" first_byte=%.3fms" % (first_ns / 1e6)
+            if retries:
+                tail += b" retries=%d" % retries
+            if trace is not None:
+                tail += b" trace=%b span=%b" % trace[:2]
+            if samples:
+                tail += b" sample=%b" % weight
+            lines += _TEXT % (
+                moment.stamp,
+                names[ip],
+                method,
+                target,
+                status,
+                b"-" if color is None else names[color.name],
+                b"-" if endpoint is None else names[endpoint.name],
+                bytes_out,
+                duration_ns / 1e6,
+                request_id,
+                tail,
+            )
 
-    @staticmethod
-    def _problem(problem: Problem) -> bytes:
-        return b' error=%b reason="%b"' % (problem.kind.encode(), problem.detail.encode())
 
-    def _rest(self, exchange: Exchange) -> bytes:
-        """Return what few lines have."""
-        tail = b""
-        if retries := retries_of(exchange):
-            tail += b" retries=%d" % retries
-        if self.samples:
-            tail += b" sample=%b" % self.weight
-        return tail
+def _text_problem(problem: Problem) -> bytes:
+    return b' error=%b reason="%b"' % (problem.kind.encode(), problem.detail.encode())
 
 
 class TemplateRecorder(Recorder):
@@ -204,23 +189,18 @@ class TemplateRecorder(Recorder):
         self._getters = tuple(getter_of(field) for field in fields)
         # What each value may take up where all of them together are too long; and its dots.
         self._room = (MAX_LINE_BYTES - 1 - sum(map(len, texts))) // max(1, len(fields)) - 3
-        self._entry = Entry(self)
+        self._entry = Entry()
 
-    def add(self, exchange: Exchange, status: int, duration_ns: int, problem: Problem | None) -> None:
-        """Note one finished exchange, and what was wrong with it."""
-        if self.samples and self.passes_over(status, problem):
-            return
-        if (ended_ns := exchange.started_ns + duration_ns) >= self._until_ns:
-            self.tell_time(ended_ns)
+    def work_off(self) -> None:
+        """Make a line of each that is pending."""
         entry = self._entry
-        entry.status = status
-        entry.duration_ns = duration_ns
-        entry.problem = problem
-        values = tuple([get(entry, exchange) for get in self._getters])
-        line = self._format % values
-        if len(line) > MAX_LINE_BYTES:
-            room = self._room
-            line = self._format % tuple(
-                [cut(value, room) if isinstance(value, bytes) else value for value in values]
-            )
-        self.lines += line
+        for facts in self.take():
+            entry.read(facts)
+            values = tuple([get(entry) for get in self._getters])
+            line = self._format % values
+            if len(line) > MAX_LINE_BYTES:
+                room = self._room
+                line = self._format % tuple(
+                    [cut(value, room) if isinstance(value, bytes) else value for value in values]
+                )
+            self.lines += line

@@ -4,20 +4,29 @@ What is common to all forms of the access log: which exchanges have a line, the 
 A recorder is made once per configuration; `formats` has one for each form. The cost of a line
 counts (`bench/record.py`), so whatever stays the same from line to line is made once: the text
 of a millisecond, of a client's address, of an endpoint.
+
+Of an exchange that is over only the facts are noted, as one tuple; lines are made of `BATCH` of
+them in a row. One line at a time, between two requests, finds none of the code for it in the
+processor's caches, and leaves none of that of requests there: 1.5 of 5 µs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import gmtime, strftime, time_ns
-from typing import TYPE_CHECKING, Final
-
-from sillyproxy.proxy.logfile import MAX_LINE_BYTES as MAX_LINE_BYTES
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from sillyproxy.errors import Problem
+    from sillyproxy.http1.forward import RequestPlan
+    from sillyproxy.http1.trace import Trace
+    from sillyproxy.proxy.edge import Edge
     from sillyproxy.proxy.exchange import Exchange
     from sillyproxy.proxy.logfile import LineWriter
+    from sillyproxy.traffic.color import ColorAtWork
+    from sillyproxy.traffic.endpoint import Endpoint
+
+BATCH: Final = 64
 
 # Bytes of a value on a line; the rest of a line is below 1,000.
 LONGEST_TARGET: Final = 2000
@@ -32,13 +41,34 @@ _MAX_NAMES: Final = 1024
 SILVER: Final = 0.41421356237309515
 
 
+class Moment(NamedTuple):
+    """One millisecond: since 1970, as RFC 3339 writes it, and as Apache does."""
+
+    ms: int
+    stamp: bytes
+    clf_stamp: bytes
+
+
+# What is noted of an exchange: when it ended; what share its line stands for; edge, client, method,
+# target, minor version, plan, fields, number; color, endpoint, trace; status, bytes in and out; how
+# long it took, and till the first byte, negative if none came, in ns; retries, problem. A plain
+# tuple: a named one costs seven times that.
+Facts = tuple[
+    Moment, bytes,
+    "Edge", str, bytes, bytes, int, "RequestPlan | None", bytes, int,
+    "ColorAtWork | None", "Endpoint | None", "Trace | None",
+    int, int, int,
+    int, int, int, "Problem | None",
+]  # fmt: skip
+
+
 class Recorder:
     """
     Makes no line: the access log is off. Its heirs do, for one form each.
 
     `share` is that of the exchanges with a status below 400 and without a problem that have a
-    line; all others always do. `start`, in [0, 1), is where their turns begin. `stamp` and
-    `clf_stamp` are the time of the line that is being made, `weight` the share it stands for.
+    line; all others always do. `start`, in [0, 1), is where their turns begin. `pending` is what
+    was noted and has no line yet, `lines` what was not handed to the writer yet.
     """
 
     __slots__ = (
@@ -46,13 +76,12 @@ class Recorder:
         "_second",
         "_turn",
         "_until_ns",
-        "clf_stamp",
+        "_weight",
         "lines",
-        "now_ms",
+        "moment",
+        "pending",
         "samples",
         "share",
-        "stamp",
-        "weight",
         "writer",
     )
 
@@ -61,9 +90,10 @@ class Recorder:
         self.lines = bytearray()
         self.share = share
         self.samples = share < 1.0
-        self.weight = b"1"
-        self.stamp = self.clf_stamp = self._prefix = b""
-        self.now_ms = 0
+        self.pending: list[Facts] = []
+        self.moment = Moment(0, b"", b"")
+        self._prefix = b""
+        self._weight = b"1"
         self._turn = start
         self._second = -1
         self._until_ns = 0
@@ -75,9 +105,51 @@ class Recorder:
 
     def add(self, exchange: Exchange, status: int, duration_ns: int, problem: Problem | None) -> None:
         """Note one finished exchange, and what was wrong with it."""
+        if self.samples and self.passes_over(status, problem):
+            return
+        started_ns = exchange.started_ns
+        if started_ns + duration_ns >= self._until_ns:
+            self._tell_time(started_ns + duration_ns)
+        pending = self.pending
+        pending.append(
+            (
+                self.moment,
+                self._weight,
+                exchange.edge,
+                exchange.down.ip,
+                exchange.method,
+                exchange.target,
+                exchange.minor,
+                exchange.plan,
+                exchange.fields,
+                exchange.number,
+                exchange.color,
+                exchange.endpoint,
+                exchange.trace,
+                status,
+                exchange.bytes_in,
+                exchange.bytes_out,
+                duration_ns,
+                exchange.first_byte_ns - started_ns,
+                retries_of(exchange) if exchange.untidy else 0,
+                problem,
+            )
+        )
+        if len(pending) >= BATCH:
+            self.work_off()
+
+    def work_off(self) -> None:
+        """Make a line of each that is pending."""
+
+    def take(self) -> list[Facts]:
+        """Return what is pending, which is not any more, whatever becomes of it."""
+        pending, self.pending = self.pending, []
+        return pending
 
     def flush(self) -> None:
         """Hand what was noted to the writer."""
+        if self.pending:
+            self.work_off()
         if self.lines and self.writer:
             self.writer.write(self.lines)
             self.lines = bytearray()
@@ -96,26 +168,27 @@ class Recorder:
         to within a few, and in no pattern that traffic could have too.
         """
         if status >= 400 or problem is not None:
-            self.weight = b"1"
+            self._weight = b"1"
             return False
         turn = self._turn + SILVER
         if turn >= 1.0:
             turn -= 1.0
         self._turn = turn
-        self.weight = b"%.10g" % self.share
+        self._weight = b"%.10g" % self.share
         return turn >= self.share
 
-    def tell_time(self, ended_ns: int) -> None:
-        """Have `stamp` be the time now; `ended_ns` (monotonic) is the same, and until when it holds."""
+    def _tell_time(self, ended_ns: int) -> None:
+        """Have `moment` be the present one, which is `ended_ns` (monotonic)."""
         now_ns = time_ns()
-        self.now_ms = now_ms = now_ns // _MS
+        now_ms = now_ns // _MS
         second, ms = divmod(now_ms, 1000)
+        clf_stamp = self.moment.clf_stamp
         if second != self._second:
             self._second = second
             now = gmtime(second)
             self._prefix = strftime("%Y-%m-%dT%H:%M:%S", now).encode()
-            self.clf_stamp = strftime("[%d/%b/%Y:%H:%M:%S +0000]", now).encode()
-        self.stamp = b"%b.%03dZ" % (self._prefix, ms)
+            clf_stamp = strftime("[%d/%b/%Y:%H:%M:%S +0000]", now).encode()
+        self.moment = Moment(now_ms, b"%b.%03dZ" % (self._prefix, ms), clf_stamp)
         self._until_ns = ended_ns + _MS - now_ns % _MS
 
 
@@ -140,7 +213,5 @@ class Names(dict[str, bytes]):
 
 def retries_of(exchange: Exchange) -> int:
     """Return how often an exchange was sent again: to another endpoint, or over another connection."""
-    if not exchange.untidy:
-        return 0
     others = len(exchange.tried) - (exchange.endpoint in exchange.tried)
     return max(others, int(exchange.retried))
