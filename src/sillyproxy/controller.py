@@ -133,7 +133,7 @@ class Controller:
         loop = asyncio.get_running_loop()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_signal_handler(signal.SIGUSR1, self._drain)
+        loop.add_signal_handler(signal.SIGUSR2, self._drain)
         loop.add_reader(self._setup.lifeline, self._lose_supervisor)
         loop.add_reader(self._setup.control.fileno(), self._hear_supervisor)
         for index, channel in enumerate(self._channels):

@@ -148,6 +148,7 @@ def load(
     reader.warn_open(fields["admin"], fields["admin_token"])
     if fields["workers"] is None:
         fields["workers"] = max(1, min(cpus, MAX_WORKERS))
+    fields["access_log.format"] = fields["access_log.format"] or fields["log_format"]
     config = _build(
         fields,
         color_names=names,
@@ -178,7 +179,7 @@ def _build(fields: Mapping[str, Any], **rest: Any) -> Config:
         **{**groups[""], **rest},
         timeouts=Timeouts(**groups["timeouts"]),
         limits=Limits(**groups["limits"]),
-        access_log=AccessLog(**groups["access_log"], format=fields["log_format"]),
+        access_log=AccessLog(**groups["access_log"]),
         outlier=Outlier(**groups["outlier"]),
         retry=Retry(**groups["retry"]),
         tracing=Tracing(**groups["tracing"]),

@@ -151,10 +151,21 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class AccessLog:
-    """Where a finished exchange is written: `stdout`, `stderr`, `off`, or the path of a file; and how."""
+    """
+    Where a finished exchange is written: `stdout`, `stderr`, `off`, or the path of a file; and how.
+
+    `format` is a word of `logformat`, or a template; `sample` the share of those that went well that
+    are written.
+    """
 
     target: str = "stdout"
-    format: LogFormat = "text"
+    format: str = "text"
+    sample: float = 1.0
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it has a path, so that it can be opened again."""
+        return self.target not in ("stdout", "stderr", "off")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sillyproxy.config import values
+from sillyproxy.config.logformat import read_log_format
 from sillyproxy.config.values import (
     MAX_BODY_BYTES,
     MAX_CONNECTIONS,
@@ -147,6 +148,9 @@ TOKEN: Final = Kind(
 )
 FIELD: Final = Kind("field name", "a field name that HTTP and proxies do not use", values.read_field_name)
 LOG_TARGET: Final = Kind("log", "stdout, stderr, off or a file's path", values.read_log_target)
+LOG_FORMAT: Final = Kind(
+    "format", "text, json, common, combined or a template with a {field}", read_log_format
+)
 NETWORKS: Final = Kind(
     "networks",
     "networks (CIDR) or addresses, separated by commas",
@@ -360,11 +364,29 @@ _LOGS: Final = (
         field="access_log.target",
     ),
     Setting(
+        "SILLYPROXY_ACCESS_LOG_FORMAT",
+        LOG_FORMAT,
+        "",
+        "combined",
+        "How they are written. A template is text with fields in braces: `{client} {status} {target}`.",
+        field="access_log.format",
+        absent="what `SILLYPROXY_LOG_FORMAT` says",
+    ),
+    Setting(
+        "SILLYPROXY_ACCESS_LOG_SAMPLE",
+        PERCENT,
+        "100%",
+        "10%",
+        "Share of the requests that went well (a status below 400, and no problem) that are written; all "
+        "others always are.",
+        field="access_log.sample",
+    ),
+    Setting(
         "SILLYPROXY_LOG_FORMAT",
         _word("text", "json"),
         "text",
         "json",
-        "Format of the access log and of the proxy's own log.",
+        "Format of the proxy's own log, and of the access log unless that has its own.",
         field="log_format",
     ),
     Setting(
@@ -564,7 +586,12 @@ _LIMITS: Final = (
 PROXY_SECTIONS: Final = (
     Section("Addresses and processes", _PROCESSES),
     Section("Colors and where settings come from", _COLORS),
-    Section("Logs", _LOGS),
+    Section(
+        "Logs",
+        _LOGS,
+        "Formats, the fields of a template, sampling, and how to rotate a file (SIGUSR1): "
+        "[Access log](../howto/access-log.md).",
+    ),
     Section(
         "Traces",
         _TRACES,
