@@ -8,8 +8,8 @@ from typing import Any
 from sillyproxy import __version__
 from sillyproxy.admin.board import Board
 from sillyproxy.admin.exposition import show_endpoint
-from sillyproxy.config.report import mask
 from sillyproxy.config.schema import Color
+from sillyproxy.config.values import mask
 from sillyproxy.metrics.layout import RETRY_REASONS, Row, Worker
 from sillyproxy.metrics.slab import Totals
 from sillyproxy.metrics.table import CHECK_RESULTS

@@ -24,6 +24,7 @@ from sillyproxy.config.schema import (
     AccessLog,
     Color,
     Config,
+    Export,
     Limits,
     Origin,
     Outlier,
@@ -40,6 +41,7 @@ from sillyproxy.config.values import (
     OUR_PREFIX,
     Refused,
     leaves,
+    mask,
     nearest,
     overlap,
     show_duration,
@@ -143,6 +145,7 @@ def load(
     reader.warn_idle(names, present)
     reader.warn_needless(names)
     reader.warn_unknown(names, present)
+    reader.warn_untraced(fields)
     if fields["workers"] is None:
         fields["workers"] = max(1, min(cpus, MAX_WORKERS))
     config = _build(
@@ -179,6 +182,7 @@ def _build(fields: Mapping[str, Any], **rest: Any) -> Config:
         outlier=Outlier(**groups["outlier"]),
         retry=Retry(**groups["retry"]),
         tracing=Tracing(**groups["tracing"]),
+        export=Export(**groups["export"]),
     )
 
 
@@ -313,6 +317,9 @@ class _Reader:
                 missing = self.missing(setting, color)
                 if setting.name_for(color) in self.draft and missing:
                     self.warn(setting.name_for(color), f"{missing} is not set, so this has no effect")
+        for setting in PROXY_SETTINGS:
+            if setting.needs and setting.name in self.draft and setting.needs not in self.draft:
+                self.warn(setting.name, f"{setting.needs} is not set, so this has no effect")
 
     def missing(self, setting: Setting, color: str) -> str:
         """Return the first variable without which a setting of a color has no effect, and that is not set."""
@@ -351,6 +358,14 @@ class _Reader:
                     )
                 self.warn(name, reason, shown=False)
 
+    def warn_untraced(self, fields: Mapping[str, Any]) -> None:
+        """Warn of a collector that will never get a span."""
+        if fields["export.endpoint"] and fields["tracing.mode"] == "off":
+            self.warn(
+                "SILLYPROXY_OTLP_ENDPOINT",
+                "SILLYPROXY_TRACING is off, so this has no effect; use continue or start",
+            )
+
     def problem(self, name: str, reason: str) -> None:
         """Note what makes the draft unusable."""
         self.problems.append(self.note(name, reason))
@@ -365,7 +380,7 @@ class _Reader:
         if origin is None:
             default = BY_NAME[name].default if name in BY_NAME else ""
             return Problem(name, default or None, DEFAULT if default else "not set", reason)
-        return Problem(name, show_text(origin.text) if shown else None, origin.source, reason)
+        return Problem(name, mask(name, origin.text) if shown else None, origin.source, reason)
 
 
 def _checked(text: str) -> str:

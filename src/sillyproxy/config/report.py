@@ -26,9 +26,7 @@ from sillyproxy.config.settings import (
     Section,
     Setting,
 )
-from sillyproxy.config.values import show_text, show_upstreams, show_weight
-
-SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY")
+from sillyproxy.config.values import mask, show_upstreams, show_weight
 
 # A value longer than this moves its own line only, not the column of all others.
 _COLUMN: Final = 44
@@ -159,11 +157,6 @@ has lines.
 
 At most 256 files are read, of 1 MiB each. `SILLYPROXY_ENV_FILE` in a file is ignored, with a warning.
 """
-
-
-def mask(name: str, text: str) -> str:
-    """Return the text of a setting as it may be shown: not at all if its name says that it is a secret."""
-    return "***" if any(word in name.upper() for word in SECRET_WORDS) else show_text(text)
 
 
 def _color_rows(config: Config) -> Iterable[tuple[str, str, str]]:

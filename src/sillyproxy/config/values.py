@@ -53,6 +53,8 @@ COLOR_SUFFIXES: Final = (
     "_QUEUE_TIMEOUT",
 )
 OUR_PREFIX: Final = "SILLYPROXY_"
+# What the name of a secret has in it.
+SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY", "OTLP_HEADERS")
 OTHER_NAME: Final = "give it another name"
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+")
@@ -125,6 +127,21 @@ def show_text(text: str) -> str:
     _, at, rest = text.rpartition("@")
     text = f"***@{rest}" if at else text
     return printable(text if len(text) <= 160 else f"{text[:157]}...")
+
+
+def mask(name: str, text: str) -> str:
+    """
+    Return the text of a setting as it may be shown: not at all if its name says that it is a secret.
+
+    >>> mask("SILLYPROXY_ADMIN_TOKEN", "hunter22"), mask("BLUE_WEIGHT", "4")
+    ('***', '4')
+    """
+    return "***" if is_secret(name) else show_text(text)
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether the value of a setting must not be shown."""
+    return any(word in name.upper() for word in SECRET_WORDS)
 
 
 def printable(text: str) -> str:
@@ -556,7 +573,7 @@ def read_upstream(text: str) -> Upstream:
         if mark in rest:
             raise Refused(f"a URL with a {word} is not supported", "a request brings its own")
     authority, slash, path = rest.partition("/")
-    host, port = _read_authority(authority)
+    host, port = read_authority(authority)
     base = (slash + path).rstrip("/")
     if not _BASE.fullmatch(base):
         raise Refused("the path has characters that a URL may not have", "write them as %XX")
@@ -565,7 +582,8 @@ def read_upstream(text: str) -> Upstream:
     return Upstream("http", host, port, base)
 
 
-def _read_authority(text: str) -> tuple[str, int]:
+def read_authority(text: str) -> tuple[str, int]:
+    """Read the host of a URL and its port, 80 unless it is named."""
     if text.count(":") > 1 and not text.startswith("["):
         raise Refused("an IPv6 address without brackets", "write it as in http://[::1]:8080")
     match = _AUTHORITY.fullmatch(text)
