@@ -147,11 +147,11 @@ class Controller:
             admin.cancel()
             await asyncio.wait({admin})
         gate.cancel()
+        spans.cancel()
+        await self._spans.close()
         await self._gate.close()
         await self._health.close()
         await self._discovery.close()
-        spans.cancel()
-        self._spans.close()
         return 0
 
     async def _tell_gate(self) -> None:

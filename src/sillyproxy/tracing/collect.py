@@ -72,17 +72,17 @@ class Collector:
         """Return the newest exchange of each color and bucket: of the first edge that it does not exceed."""
         return {
             (self._color(slot) or NO_COLOR, edge): Exemplar(
-                span.trace_id.decode(), span.duration_ns / 1e9, (span.began_ns + span.duration_ns) / 1e9
+                span.trace_id.decode(), span.duration_ns / 10**9, (span.began_ns + span.duration_ns) / 10**9
             )
             for (slot, edge), span in self._newest.items()
         }
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Read the last, and send it."""
         self.look()
         if self._exporter is not None:
             self._exporter.stop()
-            self._exporter.join()
+            await self._exporter.wait_end()
 
     def _color(self, slot: int) -> str:
         return self._slots[slot - 1] if 0 < slot <= len(self._slots) else ""

@@ -8,6 +8,7 @@ are dropped.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -110,18 +111,20 @@ class Exporter:
             self._stopping = True
             self._changed.notify()
 
-    def join(self) -> None:
-        """Wait for the end, for `FLUSH_S` at most; give up what is not sent by then."""
-        self._thread.join(FLUSH_S)
+    async def wait_end(self) -> None:
+        """Wait until all is sent, for `FLUSH_S` at most; give up what is not by then."""
+        end = time.monotonic() + FLUSH_S
+        while self._thread.is_alive() and time.monotonic() < end:
+            await asyncio.sleep(0.01)
         with self._changed:
             self._drop_queue()
         self._say(inf)
 
     def _lose(self, result: str, count: int, reason: str) -> None:
-        self._results.add(result, count)
         with self._changed:
             self._lost[result] += count
             self._reason = reason or self._reason or "the collector is too slow"
+        self._results.add(result, count)
 
     def _say(self, now: float) -> None:
         """Say what is lost, now and then."""
