@@ -86,8 +86,8 @@ def test_a_traced_request_arrives_as_one_span(collector: Receiver, backend: Quic
         )
         connection.getresponse().read()
         connection.close()
-        after_ns = time.time_ns()
         (span,) = wait_spans(collector, 1)
+        after_ns = time.time_ns()
 
         assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
         assert len(span.span_id) == 8
@@ -96,7 +96,7 @@ def test_a_traced_request_arrives_as_one_span(collector: Receiver, backend: Quic
             Span.SPAN_KIND_SERVER,
             Status.STATUS_CODE_UNSET,
         )
-        assert before_ns <= span.start_time_unix_nano < span.end_time_unix_nano <= after_ns + 20_000_000
+        assert before_ns <= span.start_time_unix_nano < span.end_time_unix_nano <= after_ns
         values = values_of(list(span.attributes))
         first_byte_s = values.pop("sillyproxy.first_byte_s")
         assert isinstance(first_byte_s, float)
@@ -200,7 +200,7 @@ def test_a_dead_collector_costs_spans_alone(backend: QuickOrigin) -> None:
 
         assert set(statuses) == {200}
         (line,) = re.findall(r"warning sillyproxy controller: spans are lost.*", proxy.read_log())
-        assert re.search(r'failed=50 dropped=0 reason=".*refused.*" endpoint=http://127', line)
+        assert re.search(r'failed=\d+ dropped=0 reason=".*refused.*" endpoint=http://127', line)
 
 
 def test_a_hanging_collector_costs_spans_alone(collector: Receiver, backend: QuickOrigin) -> None:
@@ -216,8 +216,9 @@ def test_a_hanging_collector_costs_spans_alone(collector: Receiver, backend: Qui
         statuses += send(proxy.port, request(traceparent=SAMPLED))
         wait_until(lambda: spans_by_result(proxy)["exported"] == 1, "a span that is exported again")
         collector.hold.clear()
+        before = len(collector.paths)
         statuses += send(proxy.port, request(traceparent=SAMPLED))
-        wait_until(lambda: len(collector.paths) >= 3, "a batch under way")
+        wait_until(lambda: len(collector.paths) > before, "a batch under way")
         # serving() stops it here, and fails if it is not gone in time
     assert set(statuses) == {200}
 
@@ -267,15 +268,20 @@ def test_without_the_extra_the_proxy_says_so_and_serves(backend: QuickOrigin, tm
         )
 
 
-def test_nothing_of_it_is_loaded_unless_it_is_asked_for(backend: QuickOrigin) -> None:
+def test_nothing_of_it_is_loaded_unless_it_is_asked_for(collector: Receiver, backend: QuickOrigin) -> None:
     """
-    Without an endpoint no thread waits, and sampled spans are not counted as lost.
+    Without an endpoint nothing of OpenTelemetry is in memory, and sampled spans are not counted as lost.
     """
+    compiled = "/google/_upb/"  # protobuf's, which the exporter needs
     with serving({"BLUE": backend.url}) as proxy:
         send(proxy.port, request(traceparent=SAMPLED))
         wait_until(lambda: "trace_id" in read_openmetrics(proxy), "an exemplar")
         assert spans_by_result(proxy) == {"exported": 0, "dropped": 0, "failed": 0}
-        assert "opentelemetry" not in Path(f"/proc/{find_controller(proxy)}/maps").read_text()
+        assert compiled not in Path(f"/proc/{find_controller(proxy)}/maps").read_text()
+    with serving({"BLUE": backend.url, "SILLYPROXY_OTLP_ENDPOINT": collector.url}) as proxy:
+        send(proxy.port, request(traceparent=SAMPLED))
+        wait_spans(collector, 1)
+        assert compiled in Path(f"/proc/{find_controller(proxy)}/maps").read_text()
 
 
 def read_openmetrics(proxy: Proxy) -> str:
