@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sillyproxy.tools.procfs import PAGE_BYTES, TICKS_PER_S, ProcessUsage, read_process
+from sillyproxy.tools.procfs import Figures, read_figures
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 LIMITS = """\
 Limit                     Soft Limit           Hard Limit           Units
@@ -37,17 +40,17 @@ def test_process_whatever_its_name(tmp_path: Path, name: str) -> None:
     """Memory, CPU time and the limit are read right, whatever a process calls itself."""
     make_process(tmp_path, name=name)
 
-    usage = read_process(7, tmp_path)
+    usage = read_figures(7, tmp_path)
 
     assert usage is not None
-    assert usage[1:] == (1024, 250 * PAGE_BYTES, 3.5)
+    assert (usage.memory_bytes, usage.cpu_s, usage.max_files) == (250 * PAGE_BYTES, 3.5, 1024)
 
 
 def test_no_limit_is_none(tmp_path: Path) -> None:
     """A process that may open any number of files has no limit, not a limit of some number."""
     make_process(tmp_path, soft="unlimited")
 
-    usage = read_process(7, tmp_path)
+    usage = read_figures(7, tmp_path)
 
     assert usage is not None
     assert usage.max_files is None
@@ -58,8 +61,8 @@ def test_process_that_is_gone_is_none(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
 
-    assert read_process(process.pid) is None
-    assert read_process(7, tmp_path) is None
+    assert read_figures(process.pid) is None
+    assert read_figures(7, tmp_path) is None
 
 
 def test_answer_that_is_no_number_is_none(tmp_path: Path) -> None:
@@ -67,11 +70,11 @@ def test_answer_that_is_no_number_is_none(tmp_path: Path) -> None:
     make_process(tmp_path)
     (tmp_path / "7" / "stat").write_text("7 (python3) S 1\n")
 
-    assert read_process(7, tmp_path) is None
+    assert read_figures(7, tmp_path) is None
 
 
-def read_self() -> ProcessUsage:
-    usage = read_process(os.getpid())
+def read_self() -> Figures:
+    usage = read_figures(os.getpid())
     assert usage is not None
     return usage
 

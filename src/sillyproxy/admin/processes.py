@@ -8,18 +8,17 @@ from typing import Final
 
 from sillyproxy.admin.board import Board
 from sillyproxy.metrics.layout import Worker
-from sillyproxy.metrics.slab import block_of
-from sillyproxy.tools.procfs import ProcessUsage, read_process
+from sillyproxy.tools.procfs import Figures, read_figures
 
 # A worker's figure is of its last 5 to 10 s; what it published before has nothing to do with now.
 _LAG_S: Final = 10.0
 
 
-def read_processes(board: Board) -> dict[str, ProcessUsage]:
+def read_processes(board: Board) -> dict[str, Figures]:
     """Return what `supervisor`, `controller` and each `worker-N` use; nothing of those that are gone."""
     pids = {"supervisor": os.getppid(), "controller": os.getpid()}
     pids |= {f"worker-{index}": worker.pid for index, worker in sorted(board.workers.items())}
-    usages = ((name, read_process(pid)) for name, pid in pids.items())
+    usages = ((name, read_figures(pid)) for name, pid in pids.items())
     return {name: usage for name, usage in usages if usage is not None}
 
 
@@ -33,7 +32,7 @@ def read_loop_lags(board: Board) -> dict[int, float]:
     now_ns = time.monotonic_ns()
     lags = {}
     for index in sorted(board.workers):
-        block = block_of(board.memory, index)
+        block = board.block(index)
         is_fresh = now_ns - block[Worker.PUBLISHED_NS] < _LAG_S * 1e9
         lags[index] = block[Worker.LOOP_LAG_NS] / 1e9 if is_fresh else 0.0
     return lags

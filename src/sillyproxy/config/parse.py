@@ -26,6 +26,7 @@ from sillyproxy.config.schema import (
     Config,
     Export,
     Limits,
+    Listener,
     Origin,
     Outlier,
     Probe,
@@ -146,6 +147,7 @@ def load(
     reader.warn_needless(names)
     reader.warn_unknown(names, present)
     reader.warn_untraced(fields)
+    reader.warn_open(fields["admin"], fields["admin_token"])
     if fields["workers"] is None:
         fields["workers"] = max(1, min(cpus, MAX_WORKERS))
     config = _build(
@@ -364,6 +366,15 @@ class _Reader:
             self.warn(
                 "SILLYPROXY_OTLP_ENDPOINT",
                 "SILLYPROXY_TRACING is off, so this has no effect; use continue or start",
+            )
+
+    def warn_open(self, admin: Listener | None, token: str | None) -> None:
+        """Warn of an admin listener that answers strangers."""
+        if admin is not None and not admin.is_local and token is None:
+            self.warn(
+                "SILLYPROXY_ADMIN",
+                "whoever can connect to it sees configuration and traffic; set SILLYPROXY_ADMIN_TOKEN, or "
+                "listen on 127.0.0.1",
             )
 
     def problem(self, name: str, reason: str) -> None:

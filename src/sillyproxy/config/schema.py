@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Literal
 
 Network = IPv4Network | IPv6Network
@@ -31,6 +31,16 @@ class Listener:
     host: str = ""
     port: int = 0
     path: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """
+        Whether nobody but this machine can connect.
+
+        >>> [Listener(host, 80).is_local for host in ("", "127.0.0.1", "::1", "10.0.0.1")]
+        [False, True, True, False]
+        """
+        return bool(self.path) or (bool(self.host) and ip_address(self.host).is_loopback)
 
     def __str__(self) -> str:
         if self.path:
@@ -199,6 +209,8 @@ class Config:
     color_header: str = "Color"
     listeners: tuple[Listener, ...] = (Listener("", 8080),)
     admin: Listener | None = Listener("127.0.0.1", 9080)
+    # Not in a traceback, nor where a Config is printed.
+    admin_token: str | None = field(default=None, repr=False)
     workers: int = 1
     access_log: AccessLog = AccessLog()
     log_format: LogFormat = "text"

@@ -20,8 +20,10 @@ from sillyproxy.config.values import (
     MAX_CONNECTIONS,
     MAX_HEADER_BYTES,
     MAX_IN_A_ROW,
+    MAX_TOKEN,
     MAX_WORKERS,
     MIN_HEADER_BYTES,
+    MIN_TOKEN,
     count_reader,
     duration_reader,
     size_reader,
@@ -140,6 +142,9 @@ ADDRESSES: Final = Kind(
     values.show_listeners,
 )
 ADMIN: Final = Kind("address", f"{_LISTEN}, or off", values.read_admin, values.show_admin)
+TOKEN: Final = Kind(
+    "secret", f"{MIN_TOKEN} to {MAX_TOKEN} ASCII letters, digits and signs, no blanks", values.read_token
+)
 FIELD: Final = Kind("field name", "a field name that HTTP and proxies do not use", values.read_field_name)
 LOG_TARGET: Final = Kind("log", "stdout, stderr, off or a file's path", values.read_log_target)
 NETWORKS: Final = Kind(
@@ -305,6 +310,16 @@ _PROCESSES: Final = (
         "127.0.0.1:9080",
         "Address of health, metrics, status and dashboard.",
         field="admin",
+    ),
+    Setting(
+        "SILLYPROXY_ADMIN_TOKEN",
+        TOKEN,
+        "",
+        "0b5c6e2f8a914d37",
+        "Secret without which the admin listener answers `/healthz`, `/readyz` and `/startupz` alone: as "
+        "Bearer token, or as password of Basic authentication with any user. Never shown.",
+        field="admin_token",
+        absent="none; whoever can connect may read",
     ),
     Setting(
         "SILLYPROXY_WORKERS",

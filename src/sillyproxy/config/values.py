@@ -52,6 +52,9 @@ COLOR_SUFFIXES: Final = (
     "_MAX_QUEUE",
     "_QUEUE_TIMEOUT",
 )
+MIN_TOKEN: Final = 8
+MAX_TOKEN: Final = 256
+
 OUR_PREFIX: Final = "SILLYPROXY_"
 # What the name of a secret has in it.
 SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY", "OTLP_HEADERS")
@@ -533,6 +536,18 @@ def show_listeners(listeners: Sequence[Listener]) -> str:
 def read_admin(text: str) -> Listener | None:
     """Read the address of the admin listener; None for `off`."""
     return None if text.lower() == "off" else read_listener(text)
+
+
+def read_token(text: str) -> str:
+    """Read a secret that travels in a header field. What it is stands in no message."""
+    if not all("!" <= char <= "~" for char in text):
+        raise Refused("not ASCII letters, digits and signs alone", "use what `openssl rand -hex 16` prints")
+    if not MIN_TOKEN <= len(text) <= MAX_TOKEN:
+        raise Refused(
+            f"{len(text)} characters are not from {MIN_TOKEN} to {MAX_TOKEN}",
+            "use what `openssl rand -hex 16` prints",
+        )
+    return text
 
 
 def show_admin(listener: Listener | None) -> str:
