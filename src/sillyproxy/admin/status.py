@@ -56,7 +56,9 @@ def build_status(board: Board) -> dict[str, Any]:
     }
 
 
-_COUNTERS = {place.name: place for place in Worker if place not in (Worker.GENERATION, Worker.PID)}
+# What says nothing summed over workers.
+_OF_ONE = (Worker.GENERATION, Worker.PID, Worker.LOOP_LAG_NS, Worker.PUBLISHED_NS)
+_COUNTERS = {place.name: place for place in Worker if place not in _OF_ONE}
 
 
 def _balance(totals: Totals) -> dict[str, Any]:

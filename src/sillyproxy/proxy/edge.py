@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 # Clients whose forwarding fields are kept ready.
 _MAX_PEERS: Final = 4096
 
+# The longest round is that of one or two of these.
+_LAG_NS: Final = 5 * SECOND_NS
+
 # The address of a client that has none: it came over a unix socket (RFC 7239, 6.2).
 UNKNOWN: Final = "unknown"
 
@@ -88,6 +91,7 @@ class Edge:
         self.next_id = 0
         self._date = b""
         self._date_second = 0
+        self._lag_before_ns = self._lag_until_ns = 0
         self._set(config)
         self.loop = Loop(self._tick_s(), self.tick, self.settle, self.crash)
         self.generations = Generations(self, config)
@@ -235,6 +239,7 @@ class Edge:
             - worker[Worker.LOST]
         )
         worker[Worker.CONNECTIONS_OPEN] = len(self.connections)
+        self._settle_lag(self.loop.now_ns)
         if self.recorder.dropped != worker[Worker.LOG_DROPPED]:
             worker[Worker.LOG_DROPPED] = self.recorder.dropped
             self._tell_dropped()
@@ -247,6 +252,18 @@ class Edge:
         if self.table.leaving:
             self.generations.settle_leaving()
         self.counts.publish()
+
+    def _settle_lag(self, now_ns: int) -> None:
+        """Show the longest round of this stretch of time and of the one before."""
+        lag_ns = max(self.loop.longest_ns, self._lag_before_ns)
+        if now_ns >= self._lag_until_ns:
+            # After a time without a round there is none before.
+            is_fresh = now_ns < self._lag_until_ns + _LAG_NS
+            self._lag_before_ns = self.loop.longest_ns if is_fresh else 0
+            self.loop.longest_ns = 0
+            self._lag_until_ns = now_ns + _LAG_NS
+        self.worker_counts[Worker.LOOP_LAG_NS] = lag_ns
+        self.worker_counts[Worker.PUBLISHED_NS] = now_ns
 
     def crash(self, call: Callable[..., None]) -> None:
         """

@@ -19,7 +19,15 @@ from sillyproxy.errors import BadRequest, Problem
 from sillyproxy.http1.forward import chain_fields, peer_fields
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, Chunked, ChunkError
 from sillyproxy.http1.reply import build_options_reply, build_reply, build_trace_reply
-from sillyproxy.metrics.layout import ROW_HEAD, Row, Worker, bucket_of
+from sillyproxy.metrics.layout import (
+    CONNECTS_AT,
+    DURATIONS_AT,
+    SIZES_IN_AT,
+    SIZES_OUT_AT,
+    Row,
+    Worker,
+    bucket_of,
+)
 from sillyproxy.proxy.budget import IDEMPOTENT
 from sillyproxy.proxy.edge import Edge
 from sillyproxy.proxy.failure import broke, cut_short
@@ -56,7 +64,9 @@ class Exchange:
     `upload` and `download` say what is still to come of the two bodies: bytes, CHUNKED,
     UNTIL_CLOSE, or 0 when all has come. `first` is what came of the request's body along
     with its head; the request can be sent again as long as that is all of it. `retried`: it
-    was, `repeats` times although it may have been acted on. `has_waited`: in the queue.
+    was, `repeats` times although it may have been acted on. `has_waited`: in the queue. `sent_ns`
+    is when it was sent to an endpoint last (or began to wait in the queue), `first_byte_ns` when
+    the head of the final response was here, 0 if none was; monotonic.
     """
 
     __slots__ = (
@@ -71,6 +81,7 @@ class Exchange:
         "endpoint",
         "fields",
         "first",
+        "first_byte_ns",
         "has_waited",
         "informed",
         "keep",
@@ -81,6 +92,7 @@ class Exchange:
         "repeats",
         "retried",
         "reusable",
+        "sent_ns",
         "started_ns",
         "state",
         "status",
@@ -111,6 +123,7 @@ class Exchange:
         self.upload = self.download = 0
         self.bytes_in = self.bytes_out = 0
         self.status = 0
+        self.sent_ns = self.first_byte_ns = 0
         self.informed = 0
         self.repeats = 0
         self.retried = False
@@ -294,12 +307,15 @@ class Exchange:
         if self.number == number and self.state == CONNECTING and self.upstream is None:
             self.connect(endpoint)
 
-    def connected(self) -> None:
-        """The connection is open."""
+    def connected(self, took_ns: int) -> None:
+        """The connection is open, after `took_ns`."""
         upstream = self.upstream
         color = self.color
         assert upstream is not None
         assert color is not None
+        counts = self.edge.counts
+        counts.rows[color.slot][Row.CONNECT_NS] += took_ns
+        counts.note(color.slot, CONNECTS_AT + bucket_of(took_ns))
         if upstream.endpoint.failures:
             self.edge.passive.welcome(color, upstream.endpoint)
         self.await_response()
@@ -372,6 +388,7 @@ class Exchange:
         assert plan is not None
         assert color is not None
         self.state = WAITING
+        self.sent_ns = self.edge.loop.now_ns
         # Whose request has an id of its own has it among its fields; the peer's fields end with
         # the beginning of ours.
         if plan.common:
@@ -616,8 +633,10 @@ class Exchange:
                 edge.passive.note_slow(self, duration_ns)
         row[status // 100 if status != 499 else 0] += 1
         row[_DURATION_NS] += duration_ns
-        row[ROW_HEAD + bucket_of(duration_ns)] += 1
-        row[_BYTES_OUT] += self.bytes_out
+        row[DURATIONS_AT + bucket_of(duration_ns)] += 1
+        bytes_out = self.bytes_out
+        row[_BYTES_OUT] += bytes_out
+        row[SIZES_OUT_AT + bytes_out.bit_length()] += 1
         if edge.logs:
             edge.recorder.add(self, status, duration_ns, problem)
         edge.loop.unsettled = True
@@ -625,14 +644,16 @@ class Exchange:
             edge.loop.soon(edge.waiting.serve)
         self.state = OVER
         self.color = self.endpoint = None
-        self.bytes_out = 0
+        self.bytes_out = self.first_byte_ns = 0
         if self.untidy:
-            self._tidy(row)
+            self._tidy(row, color.slot if color is not None else 0)
         return ended_ns
 
-    def _tidy(self, row: list[int]) -> None:
+    def _tidy(self, row: list[int], slot: int) -> None:
         """Count and put back what most exchanges never touch."""
-        row[_BYTES_IN] += self.bytes_in
+        if self.bytes_in:
+            row[_BYTES_IN] += self.bytes_in
+            self.edge.counts.note(slot, SIZES_IN_AT + self.bytes_in.bit_length())
         self.untidy = False
         self.bytes_in = self.upload = 0
         self.first = b""
