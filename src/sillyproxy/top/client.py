@@ -19,6 +19,7 @@ from typing import Any, Final
 from sillyproxy.tools.dns import LookupFailed, Resolver
 from sillyproxy.tools.healthcheck import read_address
 from sillyproxy.top.merge import Fleet, Replica
+from sillyproxy.top.told import read_answer
 
 DEFAULT_PORT: Final = 9080
 PATIENCE_S: Final = 1.0
@@ -100,7 +101,7 @@ async def get(target: Target, ip: str, path: str, token: str, patience_s: float)
     if problem := _refusal(int(rest[:3]), body, token):
         raise Unanswered(problem)
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise Unanswered("something else listens there, or the answer was cut: not JSON") from None
 
@@ -125,6 +126,11 @@ async def _exchange(target: Target, ip: str, path: str, token: str) -> bytes:
         return bytes(answer)
     finally:
         writer.close()
+
+
+def _refuse(constant: str) -> None:
+    """JSON has no NaN and no Infinity, although Python reads them."""
+    raise ValueError(constant)
 
 
 def _refusal(status: int, body: bytes, token: str) -> str:
@@ -228,6 +234,6 @@ class Client:
             path += f"?since={since[1]}&epoch={since[0]}"
         answer = await get(target, replica.ip, path, self._token, patience_s)
         try:
-            self._fleet.note(replica, answer, time.monotonic(), time.time())
+            self._fleet.note(replica, read_answer(answer), time.monotonic(), time.time())
         except ValueError as error:
             raise Unanswered(f"an answer that makes no sense: {error}") from None

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor
-from typing import Any, Final
+from typing import Final
 
-from sillyproxy.rollout.sample import Sample, Window, beside, read_sample
+from sillyproxy.rollout.sample import Sample, Window, beside
+from sillyproxy.top.told import Answer, Status
 
 MAX_HISTORY_S: Final = 900
 # A second arrives up to one second old, and its answer may take another. What is further from where it
@@ -44,7 +45,7 @@ class Proxy:
 
     def __init__(self) -> None:
         self.samples: dict[int, Sample] = {}
-        self.status: Mapping[str, Any] = {}
+        self.status: Status | None = None
         self.epoch = ""
         self.history_s = 0  # how much of the past it was asked for
         self.newest_seq = -1
@@ -114,7 +115,7 @@ class Replica:
         return self.proxy.epoch, self.proxy.newest_seq
 
     def earlier(self, history_s: int) -> tuple[str, int] | None:
-        """Return epoch and number after which to ask once more for so much of the past; None if it is known."""
+        """Return epoch and number after which to ask, to know so much of the past; None if it is known."""
         proxy = self.proxy
         if proxy is None or proxy.newest_seq < 0 or proxy.history_s >= history_s:
             return None
@@ -154,24 +155,14 @@ class Fleet:
         """Note why a target has no addresses. Those that it had are kept: they may be good."""
         self.problems[target] = reason
 
-    def note(self, replica: Replica, answer: Any, now: float, wall: float) -> None:
-        """
-        Take over what a replica answered; `wall` is our clock in seconds since 1970.
-
-        Raises ValueError if that is no answer of `/api/samples`.
-        """
-        try:
-            status, seq, epoch = answer["status"], int(answer["seq"]), str(answer["epoch"])
-            identity = (str(status["hostname"]), epoch, float(status["started_at"]))
-            told_at = float(answer["time"])
-            samples = [read_sample(sample) for sample in answer["samples"]]
-        except (KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"no answer of /api/samples: {error}") from None
-        proxy = self.proxies.setdefault(identity, Proxy())
-        proxy.epoch, proxy.status, proxy.heard_at = epoch, status, now
-        proxy.skew_s = wall - told_at if abs(wall - told_at) >= MIN_SKEW_S else 0.0
+    def note(self, replica: Replica, answer: Answer, now: float, wall: float) -> None:
+        """Take over what a replica answered; `wall` is our clock in seconds since 1970."""
+        status = answer.status
+        proxy = self.proxies.setdefault((status.hostname, answer.epoch, status.started_at), Proxy())
+        proxy.epoch, proxy.status, proxy.heard_at = answer.epoch, status, now
+        proxy.skew_s = wall - answer.time if abs(wall - answer.time) >= MIN_SKEW_S else 0.0
         replica.proxy, replica.is_asked, replica.problem = proxy, True, ""
-        for second in proxy.add(samples, seq, now):
+        for second in proxy.add(answer.samples, answer.seq, now):
             self._merged.pop(second, None)
 
     def forget(self, now: float) -> None:
