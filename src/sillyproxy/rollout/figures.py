@@ -8,11 +8,11 @@ requests, and are over a window that whoever looks has chosen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sillyproxy.rollout.quantiles import Distribution
-from sillyproxy.rollout.sample import CLASSES, ColorSample, Sample, Window
+from sillyproxy.rollout.sample import CLASSES, ColorSample, Window
 
 WINDOWS_S: Final = (60, 300, 900)
 NOW_S: Final = 10
@@ -57,23 +57,15 @@ def totals_data(now: Window) -> Data:
     }
 
 
-def point_data(sample: Sample) -> Data:
-    """Return one second as a point of the lines."""
-    return {
-        "seq": sample.seq,
-        "time": sample.time,
-        "colors": {name: _color_point(part) for name, part in sample.colors.items()},
-    }
-
-
-def _color_point(part: ColorSample) -> Data:
-    return {
-        "share_asked": part.share_asked,
-        "requests": part.requests,
-        "errors": part.errors,
-        "inflight": part.inflight,
-        **_percentiles(Distribution(part.durations)),
-    }
+def line_data(name: str, windows: Iterable[Window]) -> dict[str, list[float | None]]:
+    """Return what a color did in each of these spans, as the points of three lines."""
+    line: dict[str, list[float | None]] = {"requests_per_s": [], "error_rate": [], "p95_ms": []}
+    for window in windows:
+        part = window.colors.get(name)
+        line["requests_per_s"].append(_per_second(part.requests, window.seconds) if part else None)
+        line["error_rate"].append(part.error_rate if part else None)
+        line["p95_ms"].append(Distribution(part.durations).quantile(0.95) if part else None)
+    return line
 
 
 def _percentiles(durations: Distribution) -> Mapping[str, float | None]:

@@ -13,12 +13,15 @@ from dataclasses import asdict
 from typing import Final
 
 from sillyproxy.rollout.compare import compare_all, comparison_data
-from sillyproxy.rollout.figures import NOW_S, Data, color_data, point_data, totals_data
-from sillyproxy.rollout.sample import Window
+from sillyproxy.rollout.figures import NOW_S, Data, color_data, line_data, totals_data
+from sillyproxy.rollout.sample import Sample, Window
 from sillyproxy.top.merge import Fleet, Proxy, Replica
 from sillyproxy.top.told import GAUGES, Color, Endpoint, Status
 
-LINES_S: Final = 300  # how much of the past is drawn as a line
+# How much of the past is drawn as a line, and how much of it each character is: few seconds of a canary
+# with few requests have no percentile to speak of.
+LINES_S: Final = 300
+STEP_S: Final = 10
 MAX_EVENTS: Final = 100
 # From good to bad: of an endpoint that replicas see differently the worst is shown.
 STATES: Final = ("up", "avoided", "ejected", "unhealthy")
@@ -57,8 +60,25 @@ def build_frame(fleet: Fleet, now: float, wall: float, window_s: int, interval_s
         "events": _events(fleet, names),
         "replicas": _replicas(fleet, names, end, now),
         "problems": dict(fleet.problems),
-        "points": [point_data(sample) for sample in samples if sample.seq > end - LINES_S],
+        "step_s": STEP_S,
+        "lines": _lines(samples, end),
     }
+
+
+def _lines(samples: Sequence[Sample], end: int) -> dict[str, dict[str, list[float | None]]]:
+    """
+    Return the lines of each color: a value for each step, the newest last; None where nothing was told.
+
+    Steps begin at full ones of our clock: those that are over do not change any more.
+    """
+    newest = end // STEP_S
+    steps: dict[int, list[Sample]] = {newest - back: [] for back in range(LINES_S // STEP_S)}
+    for sample in samples:
+        if sample.seq // STEP_S in steps:
+            steps[sample.seq // STEP_S].append(sample)
+    windows = [Window(steps[step]) for step in sorted(steps)]
+    names = dict.fromkeys(name for window in windows for name in window.colors)
+    return {name: line_data(name, windows) for name in names}
 
 
 def _proxies_up(fleet: Fleet) -> list[Proxy]:
@@ -133,7 +153,7 @@ def _badness(endpoint: Endpoint) -> tuple[int, float]:
 def _events(fleet: Fleet, names: Mapping[int, str]) -> list[Data]:
     """Return what all proxies reported, by our clock, newest first; of those that are gone too."""
     events = [
-        asdict(event) | {"time": event.time + proxy.skew_s, "replica": names[id(proxy)]}
+        asdict(event) | {"time": event.time + proxy.skew_s, "replica": names[id(proxy)], "epoch": proxy.epoch}
         for proxy in fleet.proxies.values()
         for event in _told(proxy).events
     ]

@@ -42,8 +42,9 @@ class Color:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened there; `time` in seconds since 1970 by its clock."""
+    """Something that happened there, with its number; `time` in seconds since 1970, by its clock."""
 
+    id: int
     time: float
     level: str
     kind: str
@@ -154,6 +155,7 @@ def _read_endpoint(data: Any) -> Endpoint:
 def _read_event(data: Any) -> Event:
     color = data.get("color")
     return Event(
+        id=int(data.get("id", 0)),
         time=_number(data["time"]),
         level=_text(data.get("level", "info")),
         kind=_text(data.get("kind", "")),
