@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import accumulate
-from math import ceil, erfc, exp, floor, log1p, sqrt
+from math import ceil, erfc, exp, floor, lgamma, log, log1p, sqrt
 from typing import Final, NamedTuple
 
 from sillyproxy.metrics.layout import bucket_limit_ns
@@ -126,11 +126,14 @@ def _most(total: int, part: float, z: float) -> int:
         skew = (z * z - 1) * (1 - 2 * part) / 6
         return floor(mean - z * sqrt(variance) + skew - 0.5)
     tail = erfc(z / sqrt(2)) / 2
-    chance = exp(total * log1p(-part))
-    odds = part / (1 - part)
-    k, below = -1, chance
-    while below <= tail:
-        k += 1
+    # Begun where there is nothing yet: at 0 the chance may be too small for a float.
+    k = max(0, floor(mean - 15 * sqrt(variance) - 15))
+    chance = exp(
+        lgamma(total + 1) - lgamma(k + 1) - lgamma(total - k + 1) + k * log(part) + (total - k) * log1p(-part)
+    )
+    below, odds = chance, part / (1 - part)
+    while below <= tail and k < total:
         chance *= (total - k) / (k + 1) * odds
+        k += 1
         below += chance
-    return k
+    return k - 1
