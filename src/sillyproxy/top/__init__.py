@@ -5,8 +5,8 @@
     told           reads what it answers
     merge          puts the replicas' seconds side by side
     frame          makes of them what there is to see
-    plain, screen  show it: as lines, or as a picture if `rich` is installed
-    terminal       the keys that are typed, and the terminal given back as it was
+    plain, screen  say it in lines, or in a picture if `rich` is installed
+    picture, keys  the terminal: what is drawn on it and typed at it, and given back as it was
 
 It only looks: nothing that it asks for changes anything.
 """
@@ -20,20 +20,26 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from sillyproxy.rollout.figures import WINDOWS_S
 from sillyproxy.tools import dns
 from sillyproxy.top import text
 from sillyproxy.top.client import Client, Target
 from sillyproxy.top.frame import LINES_S, build_frame
+from sillyproxy.top.keys import Keys
 from sillyproxy.top.merge import Fleet
 from sillyproxy.top.plain import Plain
-from sillyproxy.top.terminal import Keys
+
+if TYPE_CHECKING:
+    from sillyproxy.top.picture import Picture
 
 __all__ = ["main"]
 
 HOW_TO_DRAW = "for a picture in place of lines: pip install 'sillyproxy[top]'"
+# A first picture without anybody in it tells nothing; but nobody is waited for who takes longer.
+FIRST_PATIENCE_S = 1.5
 
 
 def main(
@@ -104,7 +110,7 @@ class _Top:
             print("\n".join(plain.block(self._frame())), flush=True)
             await _wait(ended, self._interval_s)
 
-    async def _draw(self, picture: Any, ended: asyncio.Event) -> None:
+    async def _draw(self, picture: Picture, ended: asyncio.Event) -> None:
         changed = asyncio.Event()
 
         def press(key: str) -> None:
@@ -118,6 +124,14 @@ class _Top:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGWINCH, changed.set)
         with Keys(press) as keys, picture:
+
+            def suspend() -> None:
+                # As the system does it by itself for who leaves the terminal as it is.
+                with picture.given_back(), keys.given_back():
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                changed.set()
+
+            loop.add_signal_handler(signal.SIGTSTP, suspend)
             await self._settle(ended)
             while not ended.is_set():
                 changed.clear()
@@ -125,7 +139,7 @@ class _Top:
                 await _wait_any(ended, changed, timeout_s=self._interval_s)
 
     async def _settle(self, ended: asyncio.Event) -> None:
-        """Wait for the first answers, but for nobody long: a first picture without anybody in it tells nothing."""
+        """Wait for the first answers."""
         end = time.monotonic() + FIRST_PATIENCE_S
         while time.monotonic() < end and not ended.is_set():
             replicas = self._fleet.replicas.values()
@@ -137,3 +151,31 @@ class _Top:
         now = time.monotonic()
         self._fleet.forget(now)
         return build_frame(self._fleet, now, time.time(), self._window_s, self._interval_s)
+
+
+def _choose_picture() -> Picture | None:
+    """Return what draws; None if there is nothing to draw on, or with."""
+    if sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf"):
+        with suppress(ImportError):
+            from sillyproxy.top.picture import Picture
+
+            picture = Picture()
+            if picture.is_possible:
+                return picture
+    return None
+
+
+async def _wait(ended: asyncio.Event, timeout_s: float) -> None:
+    """Wait for the end, but no longer than this."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await ended.wait()
+
+
+async def _wait_any(ended: asyncio.Event, changed: asyncio.Event, timeout_s: float) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in (ended, changed)]
+    try:
+        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()

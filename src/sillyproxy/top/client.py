@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,7 +95,7 @@ async def get(target: Target, ip: str, path: str, token: str, patience_s: float)
     except TimeoutError:
         raise Unanswered(f"no answer within {patience_s:g} s") from None
     except OSError as error:
-        raise Unanswered((error.strerror or str(error) or type(error).__name__).lower()) from None
+        raise Unanswered(os.strerror(error.errno).lower() if error.errno else str(error)) from None
     head, _, body = answer.partition(b"\r\n\r\n")
     version, _, rest = head.partition(b" ")
     if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
@@ -153,7 +155,7 @@ class Client:
     """
 
     def __init__(
-        self, fleet: Fleet, targets: list[Target], token: str, interval_s: float, history_s: int
+        self, fleet: Fleet, targets: Sequence[Target], token: str, interval_s: float, history_s: int
     ) -> None:
         self.history_s = history_s
         self._fleet = fleet

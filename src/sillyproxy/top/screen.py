@@ -74,23 +74,25 @@ def draw(frame: Data, title: str, width: int, height: int, keys: str = "") -> li
 
 def _share_out(sections: Sequence[list[Text]], room: int) -> list[Text]:
     """
-    Return the sections, a blank line before each, cut to so many lines.
+    Return the sections, cut to so many lines: who is first, and all else line by line in turn.
 
-    Each has its title and a line first, the rest goes to who is first. A cut one says how much is missing.
+    A title says how much of its section is missing. Blank lines between them are the first to go.
     """
     shown = [min(2, len(section)) for section in sections]
-    while shown and sum(shown) + len(shown) > room:
+    while sum(shown) > room:
         shown.pop()
-    left = room - sum(shown) - len(shown)
-    for number, count in enumerate(shown):
-        more = min(left, len(sections[number]) - count)
-        shown[number] += more
-        left -= more
+    left = room - sum(shown)
+    while left and any(count < len(section) for count, section in zip(shown, sections, strict=False)):
+        for number, count in enumerate(shown):
+            if left and count < len(sections[number]):
+                shown[number] += 1
+                left -= 1
     lines = []
     for section, count in zip(sections, shown, strict=False):
-        lines += [Text(), *section[:count]]
+        title, *rest = section[:count]
         if count < len(section):
-            lines[-1] = Text(f"{' ' * INDENT}… {len(section) - count + 1} more", "dim")
+            title = title.copy().append(f"  {len(section) - count} more", "dim")
+        lines += [Text(), title, *rest] if left >= len(shown) else [title, *rest]
     return lines
 
 
@@ -98,10 +100,9 @@ def _share_out(sections: Sequence[list[Text]], room: int) -> list[Text]:
 
 
 def _heading(frame: Data, title: str, width: int) -> Text:
-    left = Text.assemble(("sillyproxy top", "bold"), f"  {title}", (f"  {text.heading(frame)}", ""))
     right = f"{text.window(frame)}  {text.clock(frame['time'])}"
-    if left.cell_len + len(right) + 2 > width:
-        left = Text.assemble((title, "bold"), f"  {text.heading(frame)}")
+    left = Text.assemble(("sillyproxy top  " if width >= WIDE else "", ""), (text.heading(frame), "bold"))
+    left.append(f"  {title}", "dim")
     left.truncate(max(0, width - len(right) - 2), overflow="ellipsis", pad=True)
     return left.append(f"  {right}", "dim")
 
@@ -148,7 +149,7 @@ def _judged(figure: str, is_worse: bool) -> Text:
 
 def _lines(frame: Data, width: int) -> Iterable[Text]:
     """Yield what each color did in the last minutes, to one scale for all colors but for the rate."""
-    kinds = LINES if width >= WIDE else LINES[::2]
+    kinds = LINES if width >= WIDE else LINES[1:]
     names = [color["name"] for color in frame["colors"] if color["name"] in frame["lines"]]
     if not names:
         return
@@ -161,7 +162,8 @@ def _lines(frame: Data, width: int) -> Iterable[Text]:
         key: max((v for name in names for v in frame["lines"][name][key][-length:] if v), default=0.0)
         for _, key in kinds
     }
-    yield Text()
+    span, step = text.span(length * frame["step_s"]), text.span(frame["step_s"])
+    yield Text(f"{'':{label}}the last {span}, {step} a column", "dim")
     for name in names:
         row = Text(f"{name:{label}}", style_of(name, frame))
         for title, key in kinds:
@@ -171,9 +173,6 @@ def _lines(frame: Data, width: int) -> Iterable[Text]:
             row.append(f"{title} ", "dim").append(sparkline(values, scale), style).append("  ")
         row.rstrip()
         yield row
-    yield Text(
-        f"{'':{label}}each column {frame['step_s']} s, the last {text.span(length * frame['step_s'])}", "dim"
-    )
 
 
 def sparkline(values: Sequence[float | None], highest: float) -> str:
@@ -199,7 +198,8 @@ def _measures(frame: Data) -> list[Text]:
     for one in frame["comparisons"]:
         if one["verdict"] == "too_few":
             continue
-        for measure in one["measures"]:
+        order = list(VERDICTS)
+        for measure in sorted(one["measures"], key=lambda measure: order.index(measure["verdict"])):
             sign, style = VERDICTS.get(measure["verdict"], VERDICTS[""])
             style = style.replace("bold", "").strip()
             lines.append(Text.assemble(" " * INDENT, (sign, style), f" {measure['text']}"))
@@ -223,10 +223,10 @@ def _endpoints(frame: Data, width: int) -> list[Text]:
 
 
 def _replicas(frame: Data, width: int) -> list[Text]:
-    """Return the replicas, those first that do not answer."""
+    """Return the replicas, those first that do not answer, then those that differ."""
     differing = text.differing(frame)
     silent, up = [], []
-    for one in frame["replicas"]:
+    for one in sorted(frame["replicas"], key=lambda one: not one.get("differs")):
         sign, style = ("≠", "bold yellow") if one.get("differs") else STATES[one["state"]]
         address = one["address"] if one["address"] != one["name"] else ""
         row = [Text(sign, style), Text(one["name"]), Text(address, "dim")]
@@ -250,10 +250,10 @@ def _replicas(frame: Data, width: int) -> list[Text]:
 def _events(frame: Data) -> list[Text]:
     several = len(frame["replicas"]) > 1
     lines = []
-    for event in frame["events"]:
+    for event, who in text.grouped(frame["events"]):
         sign, style = LEVELS.get(event["level"], LEVELS["info"])
         line = Text.assemble("  ", (sign, style), f" {text.clock(event['time'])} ")
-        line.append(f"{event['replica']} " if several else "", "dim").append(event["text"], style)
+        line.append(f"{who} " if several else "", "dim").append(event["text"], style)
         lines.append(line)
     return [Text("events", "bold"), *lines] if lines else []
 

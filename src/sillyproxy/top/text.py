@@ -8,6 +8,9 @@ from typing import Any, Final
 NOTHING: Final = "–"  # noqa: RUF001  a dash is meant
 ANSWERING: Final = ("ready", "unready", "draining")  # the states of a replica that tells something
 
+# Replicas that read the same new files do so within this time, and see the same endpoint fail.
+SAME_MOMENT_S: Final = 5.0
+
 
 def percent(share: float | None, digits: int = 1) -> str:
     """
@@ -133,6 +136,20 @@ def build(replica: dict[str, Any]) -> str:
 def shares(replica: dict[str, Any]) -> str:
     """Return what a replica asks for."""
     return " ".join(f"{name} {percent(share, 0)}" for name, share in replica.get("shares", {}).items())
+
+
+def grouped(events: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    """Return each event with who reported it; what several did in the same moment is one."""
+    found: list[tuple[dict[str, Any], list[str]]] = []
+    for event in events:
+        for other, names in found:
+            is_same = other["text"] == event["text"] and other["time"] - event["time"] <= SAME_MOMENT_S
+            if is_same and event["replica"] not in names:
+                names.append(event["replica"])
+                break
+        else:
+            found.append((event, [event["replica"]]))
+    return [(event, names[0] if len(names) == 1 else f"{len(names)} replicas") for event, names in found]
 
 
 def endpoint(color: str, row: dict[str, Any], at: float, replicas: int) -> tuple[str, str]:

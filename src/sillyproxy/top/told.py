@@ -93,7 +93,7 @@ def read_answer(data: Any) -> Answer:
 
     >>> read_answer({"seq": "many"})
     Traceback (most recent call last):
-    ValueError: no answer of /api/samples: 'epoch'
+    ValueError: no answer of /api/samples: 'samples'
     """
     try:
         samples = tuple(read_sample(sample) for sample in data["samples"])
