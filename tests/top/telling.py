@@ -10,7 +10,12 @@ from sillyproxy.rollout.sample import ColorSample, Sample, sample_data
 
 
 def make_part(
-    requests: int = 0, errors: int = 0, took_ms: Sequence[float] = (), *, share: float = 1.0, inflight: int = 0
+    requests: int = 0,
+    errors: int = 0,
+    took_ms: Sequence[float] = (),
+    *,
+    share: float = 1.0,
+    inflight: int = 0,
 ) -> ColorSample:
     """Return what a color did in a second: `took_ms` is dealt out to its requests in turn."""
     durations: dict[int, int] = {}

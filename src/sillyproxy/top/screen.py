@@ -44,6 +44,7 @@ ZERO: Final = "·"  # it was told of, and there was nothing
 LINES: Final = (("req/s", "requests_per_s"), ("errors", "error_rate"), ("p95", "p95_ms"))
 WIDE: Final = 76  # from here on there are three lines a color; below, two
 SHORTEST: Final = 6
+KEYS_FROM: Final = 12  # lines; lower, there is better use for one
 INDENT: Final = 2
 
 
@@ -53,6 +54,8 @@ def draw(frame: Data, title: str, width: int, height: int, keys: str = "") -> li
 
     `title` is what is looked at, `keys` what can be typed.
     """
+    if height < KEYS_FROM:
+        keys = ""
     top = [
         _heading(frame, title, width),
         *_verdicts(frame, width),
@@ -79,7 +82,7 @@ def _share_out(sections: Sequence[list[Text]], room: int) -> list[Text]:
     A title says how much of its section is missing. Blank lines between them are the first to go.
     """
     shown = [min(2, len(section)) for section in sections]
-    while sum(shown) > room:
+    while shown and sum(shown) > room:
         shown.pop()
     left = room - sum(shown)
     while left and any(count < len(section) for count, section in zip(shown, sections, strict=False)):
@@ -165,11 +168,13 @@ def _lines(frame: Data, width: int) -> Iterable[Text]:
     span, step = text.span(length * frame["step_s"]), text.span(frame["step_s"])
     yield Text(f"{'':{label}}the last {span}, {step} a column", "dim")
     for name in names:
-        row = Text(f"{name:{label}}", style_of(name, frame))
+        row = Text().append(f"{name:{label}}", style_of(name, frame))
         for title, key in kinds:
             values = frame["lines"][name][key][-length:]
             scale = max((v for v in values if v), default=0.0) if key == "requests_per_s" else highest[key]
-            style = "red" if key == "error_rate" else style_of(name, frame)
+            style = style_of(name, frame)
+            if key == "error_rate":
+                style = "red" if any(values) else "dim"
             row.append(f"{title} ", "dim").append(sparkline(values, scale), style).append("  ")
         row.rstrip()
         yield row

@@ -94,8 +94,10 @@ def verdicts(frame: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def heading(frame: dict[str, Any]) -> str:
-    """Return how many replicas there are, and over what the figures are."""
+    """Return how many replicas are there, and how many are ready; how it is, if there is only one."""
     known = [one for one in frame["replicas"] if one["state"] != "gone" and not one.get("same_as")]
+    if len(known) == 1:
+        return state(known[0])
     ready = sum(one["state"] == "ready" for one in known)
     return f"{ready} of {len(known)} replicas ready"
 
