@@ -19,6 +19,7 @@ from sillyproxy.errors import Problem
 from sillyproxy.http1.forward import RequestPlans, ResponsePlans, peer_fields
 from sillyproxy.metrics.layout import Row, Worker
 from sillyproxy.metrics.slab import Counts
+from sillyproxy.metrics.spans import Span
 from sillyproxy.proxy.budget import RetryBudget
 from sillyproxy.proxy.generations import Generations
 from sillyproxy.proxy.limits import RELAY_BYTES
@@ -27,6 +28,7 @@ from sillyproxy.proxy.loop import Loop
 from sillyproxy.proxy.passive import FELL_BACK, PassiveHealth, Term
 from sillyproxy.proxy.record import Recorder
 from sillyproxy.proxy.teller import OFTEN_NS, Teller
+from sillyproxy.proxy.tracing import Tracer
 from sillyproxy.proxy.upstream import expire_idle
 from sillyproxy.proxy.waiting import WaitingRoom
 from sillyproxy.tools.channel import Endpoints
@@ -49,12 +51,22 @@ _LAG_NS: Final = 5 * SECOND_NS
 UNKNOWN: Final = "unknown"
 
 
+def _forget(_span: Span) -> None:
+    """Nobody wants to know."""
+
+
+def _plans_by(config: Config) -> tuple[str, bool]:
+    """Return what requests are read by, beside who sends them."""
+    return config.color_header, config.tracing.mode != "off"
+
+
 class Edge:
     """
     The shared state of one worker's data plane.
 
     `log` takes (level, message, fields); what `report` and `report_ejection` take, `PassiveHealth`
-    says. `shedding`: nobody new is to be let in. `queued` exchanges wait for an endpoint with room.
+    says, and `tell_span` each exchange of a sampled trace. `shedding`: nobody new is to be let in.
+    `queued` exchanges wait for an endpoint with room.
     """
 
     table: Table
@@ -67,6 +79,7 @@ class Edge:
         log: Callable[..., None],
         report: Callable[[str, Endpoint, bool, str], None],
         report_ejection: Callable[[str, Endpoint, Term, str], None],
+        tell_span: Callable[[Span], None] = _forget,
     ) -> None:
         self.counts = counts
         self.worker_counts = counts.worker
@@ -78,6 +91,7 @@ class Edge:
         self.passive = PassiveHealth(self, report, report_ejection)
         self.waiting = WaitingRoom(self)
         self.retries = RetryBudget(self)
+        self.tracer = Tracer(config.tracing, tell_span)
         self.queued = 0
         self.shedding = False
         self.connections: set[Downstream] = set()
@@ -104,7 +118,8 @@ class Edge:
         """
         before = self.config
         self._set(config)
-        if (before.color_header, before.trusted_proxies) != (config.color_header, config.trusted_proxies):
+        self.tracer.apply(config.tracing)
+        if _plans_by(before) != _plans_by(config) or before.trusted_proxies != config.trusted_proxies:
             for down in self.connections:
                 down.plans = self.plans_for(down.ip)
         if not self.draining:
@@ -130,9 +145,10 @@ class Edge:
         self.idle_ns = int(timeouts.idle_s * SECOND_NS)
         self.max_head = limits.header_bytes
         self.max_body = limits.body_bytes
-        if before is None or before.color_header != config.color_header:
+        if before is None or _plans_by(before) != _plans_by(config):
+            header, traced = _plans_by(config)
             self.plans, self.trusted_plans = (
-                tuple(RequestPlans(config.color_header, trusted=trusted, minor=minor) for minor in (0, 1))
+                tuple(RequestPlans(header, trusted=trusted, minor=minor, traced=traced) for minor in (0, 1))
                 for trusted in (False, True)
             )
         self.drop_trailers = frozenset((config.color_header.lower().encode(),))

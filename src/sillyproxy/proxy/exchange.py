@@ -19,6 +19,7 @@ from sillyproxy.errors import BadRequest, Problem
 from sillyproxy.http1.forward import chain_fields, peer_fields
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, Chunked, ChunkError
 from sillyproxy.http1.reply import build_options_reply, build_reply, build_trace_reply
+from sillyproxy.http1.trace import Trace, traceparent_line
 from sillyproxy.metrics.layout import (
     CONNECTS_AT,
     DURATIONS_AT,
@@ -66,7 +67,8 @@ class Exchange:
     with its head; the request can be sent again as long as that is all of it. `retried`: it
     was, `repeats` times although it may have been acted on. `has_waited`: in the queue. `sent_ns`
     is when it was sent to an endpoint last (or began to wait in the queue), `first_byte_ns` when
-    the head of the final response was here, 0 if none was; monotonic.
+    the head of the final response was here, 0 if none was; monotonic. `trace` is its span, once
+    somebody needs it.
     """
 
     __slots__ = (
@@ -97,6 +99,7 @@ class Exchange:
         "state",
         "status",
         "target",
+        "trace",
         "tried",
         "tunnel",
         "untaken",
@@ -133,6 +136,7 @@ class Exchange:
         self.upload_broken = False
         self.reusable = False
         self.untidy = False  # there is something for _tidy
+        self.trace: Trace | None = None
         self.tunnel: Tunnel | None = None
         self.untaken = (0, 0)  # which exchange, and what its peer had not taken at the last look
 
@@ -392,7 +396,7 @@ class Exchange:
         # Whose request has an id of its own has it among its fields; the peer's fields end with
         # the beginning of ours.
         if plan.common:
-            head = b"%b %b%b HTTP/1.1%b%b%b%08x\r\n\r\n%b" % (
+            head = b"%b %b%b HTTP/1.1%b%b%b%08x%b\r\n\r\n%b" % (
                 self.method,
                 upstream.endpoint.base,
                 self.target,
@@ -400,6 +404,7 @@ class Exchange:
                 color.field,
                 down.peer,
                 self.number,
+                self._trace_line() if self.edge.tracer.starts else b"",
                 self.first,
             )
         else:
@@ -429,6 +434,7 @@ class Exchange:
         lines.append(peer_fields(down.ip) if plan.chain is None else chain_fields(plan.chain, down.ip))
         if not plan.request_id:
             lines.append(b"\r\nX-Request-ID: " + self.request_id)
+        lines.append(self._trace_line())
         return b"%b %b%b HTTP/1.1%b\r\n\r\n%b" % (
             self.method,
             b"" if self.target == b"*" else endpoint.base,
@@ -437,12 +443,15 @@ class Exchange:
             self.first,
         )
 
+    def _trace_line(self) -> bytes:
+        trace = self.edge.tracer.join(self)
+        return b"" if trace is None else traceparent_line(trace)
+
     @property
     def request_id(self) -> bytes:
-        """The client's id of its request, or ours; empty for what was no request."""
-        if self.plan is None:
-            return b""
-        return self.plan.request_id or b"%b%08x" % (self.edge.id_prefix, self.number)
+        """The client's id of its request, or ours."""
+        given = self.plan.request_id if self.plan is not None else b""
+        return given or b"%b%08x" % (self.edge.id_prefix, self.number)
 
     # -- 3. The request's body ----------------------------------------------------------
 
@@ -568,6 +577,7 @@ class Exchange:
         self.target = self.target.translate(_LOGGABLE)
         self.plan = None
         self.started_ns = began_ns
+        edge.next_id = self.number = edge.next_id + 1
         edge.worker_counts[Worker.ACCEPTED] += 1
         self.record(problem.status, Worker.REPLIED, problem)
 
@@ -578,6 +588,7 @@ class Exchange:
             problem,
             date=self.edge.date(),
             close=not keep,
+            request_id=self.request_id,
             head_only=self.method == b"HEAD",
             extra=b"Retry-After: 1\r\n" if problem.status == 503 else b"",
             minor=self.minor,
@@ -637,8 +648,15 @@ class Exchange:
         bytes_out = self.bytes_out
         row[_BYTES_OUT] += bytes_out
         row[SIZES_OUT_AT + bytes_out.bit_length()] += 1
+        trace = self.trace
+        if problem is not None and trace is None:
+            trace = edge.tracer.join(self)  # it may have ended before it was sent anywhere
+        if trace is not None:
+            edge.tracer.record(self, trace, status, duration_ns, problem)
         if edge.logs:
             edge.recorder.add(self, status, duration_ns, problem)
+        if trace is not None:
+            self.trace = None
         edge.loop.unsettled = True
         if edge.queued:
             edge.loop.soon(edge.waiting.serve)

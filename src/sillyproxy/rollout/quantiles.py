@@ -98,7 +98,7 @@ def rank_of(part: float, total: int) -> int:
     (95, 96, 1)
     """
     # 0.07 * 100 is a little more than 7; that is not what was asked.
-    return min(max(1, ceil(part * total - 1e-9 * total)), total)
+    return min(max(1, ceil(part * total - 1e-12 * total)), total)
 
 
 def ranks(part: float, total: int, z: float) -> tuple[int, int | None]:
