@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sillyproxy.rollout.figures import WINDOWS_S
+from sillyproxy.rollout.figures import WINDOWS
 from sillyproxy.tools import dns
 from sillyproxy.top import text
 from sillyproxy.top.client import Client, Target
@@ -117,7 +117,7 @@ class _Top:
             if key in ("q", "Q", "\x04"):
                 ended.set()
             elif key in ("w", "W"):
-                self._window_s = WINDOWS_S[(WINDOWS_S.index(self._window_s) + 1) % len(WINDOWS_S)]
+                self._window_s = WINDOWS[(WINDOWS.index(self._window_s) + 1) % len(WINDOWS)]
                 self._client.history_s = max(self._client.history_s, self._window_s)
             changed.set()
 

@@ -13,8 +13,8 @@ from dataclasses import asdict
 from typing import Final
 
 from sillyproxy.rollout.compare import compare_all, comparison_data
-from sillyproxy.rollout.figures import NOW_S, Data, color_data, line_data, totals_data
-from sillyproxy.rollout.sample import Sample, Window
+from sillyproxy.rollout.figures import NOW_S, Data, color_data, line_data, rates_data
+from sillyproxy.rollout.sample import ColorSample, Sample, Window
 from sillyproxy.top.merge import Fleet, Proxy, Replica
 from sillyproxy.top.told import GAUGES, Color, Endpoint, Status
 
@@ -35,28 +35,31 @@ def build_frame(fleet: Fleet, now: float, wall: float, window_s: int, interval_s
     window = Window(sample for sample in samples if sample.seq > end - window_s)
     up, names = _proxies_up(fleet), _names(fleet)
     configured = list(dict.fromkeys(name for proxy in up for name in _configured(proxy)))
+    parts = {name: window.colors.get(name, _unseen(name, up)) for name in configured}
+    gone = {name: part for name, part in window.colors.items() if name not in parts}
     colors = [
-        color_data(name, recent, window)
-        | {
+        {
+            "name": name,
             "present": name in configured,
+            "weight": part.weight if name in configured else None,
+            "share_asked": part.share_asked if name in configured else 0.0,
+            **color_data(name, part, recent),
+            "inflight": recent.colors.get(name, ColorSample()).inflight,
+            "queue_waiting": recent.colors.get(name, ColorSample()).queued,
             "upstreams": _upstreams(name, up),
             "endpoints": _endpoints(name, up, names),
         }
-        for name in dict.fromkeys([*configured, *window.colors])
+        for name, part in {**parts, **gone}.items()
     ]
-    for color in colors:
-        if not color["present"]:
-            color |= {"weight": None, "share_asked": 0.0}
-    compared = compare_all({name: window.colors[name] for name in configured if name in window.colors})
     return {
         "time": wall,
         "window_s": window_s,
         "history_s": sum(1 for sample in samples if sample.seq > end - window_s),
         "ready": any(_told(proxy).ready for proxy in up),
-        "totals": totals_data(recent)
+        "totals": rates_data(recent)
         | {name: sum(_told(proxy).gauges[name] for proxy in up) for name in GAUGES},
         "colors": colors,
-        "comparisons": [comparison_data(comparison) for comparison in compared],
+        "comparisons": [comparison_data(comparison) for comparison in compare_all(parts)],
         "events": _events(fleet, names),
         "replicas": _replicas(fleet, names, end, now),
         "problems": dict(fleet.problems),
@@ -79,6 +82,15 @@ def _lines(samples: Sequence[Sample], end: int) -> dict[str, dict[str, list[floa
     windows = [Window(steps[step]) for step in sorted(steps)]
     names = dict.fromkeys(name for window in windows for name in window.colors)
     return {name: line_data(name, windows) for name in names}
+
+
+def _unseen(color: str, up: Sequence[Proxy]) -> ColorSample:
+    """Return the sample of a color of which nothing was told yet."""
+    views = [_configured(proxy)[color] for proxy in up if color in _configured(proxy)]
+    return ColorSample(
+        weight=sum(view.weight for view in views) / len(views),
+        share_asked=sum(view.share_asked for view in views) / len(up),
+    )
 
 
 def _proxies_up(fleet: Fleet) -> list[Proxy]:
@@ -225,4 +237,4 @@ def _usual(up: Sequence[Proxy]) -> Hashable:
 def _requests_per_s(proxy: Proxy, end: int) -> float:
     seconds = range(end - NOW_S + 1, end + 1)
     recent = Window(proxy.samples[second] for second in seconds if second in proxy.samples)
-    return float(totals_data(recent)["requests_per_s"])
+    return float(rates_data(recent)["requests_per_s"])
