@@ -79,7 +79,7 @@ def make_answer(
             "ready": True,
             "reason": "",
             "draining": False,
-            "colors": [make_color("blue", a1="up"), make_color("green", a2="up")],
+            "colors": [make_color("blue", 4.0, 0.8, a1="up"), make_color("green", 1.0, 0.2, a2="up")],
             "workers": [{"index": 0, "pid": 1, "generation": 1}],
             "events": [],
             "totals": {"inflight": 0, "connections": 0, "tunnels": 0},

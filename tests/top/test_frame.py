@@ -42,6 +42,26 @@ def test_shares_rates_and_counts_are_of_all_replicas() -> None:
     assert frame["history_s"] == 60
 
 
+def test_what_is_asked_for_is_as_much_as_each_replica_is_asked() -> None:
+    """
+    Half-way through an update one replica gives green a fifth, the other, on which there is three times the
+    traffic, nothing: of all requests a twentieth is asked for, and that is what is seen.
+    """
+    old = make_answer(
+        make_seconds(1, 60, blue=make_part(300)), hostname="a", colors=[make_color("blue", 1.0, 1.0)]
+    )
+    new = make_answer(BUSY, hostname="b")
+    fleet = Fleet()
+    fleet.found("tasks.proxy", {"a": "a", "b": "b"}, NOW)
+    for replica, answer in zip(fleet.replicas.values(), (old, new), strict=True):
+        fleet.note(replica, read_answer(answer), NOW, WALL)
+
+    _, green = build_frame(fleet, NOW + 0.5, WALL + 0.5, 60, 1.0)["colors"]
+
+    assert green["share_asked"] == pytest.approx(0.05)
+    assert green["share_seen"] == pytest.approx(0.05)
+
+
 def test_the_verdict_rests_on_the_requests_of_all_replicas() -> None:
     """
     Each replica alone has seen too few requests of green to tell; together they are enough. That is what
@@ -70,7 +90,7 @@ def test_a_silent_replica_is_named_with_its_reason() -> None:
     "other",
     [
         {"version": "2.0"},
-        {"colors": [make_color("blue", 4.0), make_color("green", 1.0)]},
+        {"colors": [make_color("blue", 4.0), make_color("green", 4.0)]},
         {"colors": [make_color("blue")]},
     ],
     ids=["version", "weight", "color"],
@@ -124,9 +144,9 @@ def test_replicas_of_one_name_are_called_by_their_address() -> None:
 
 def test_a_color_that_is_gone_is_shown_while_it_is_in_the_window() -> None:
     """A color that nobody has configured any more comes last, without a share, until its requests are old."""
-    frame = make_frame({"colors": [make_color("green")]})
+    frame = make_frame({"colors": [make_color("green", 1.0, 1.0)]})
     assert [(one["name"], one["present"], one["share_asked"]) for one in frame["colors"]] == [
-        ("green", True, 0.2),
+        ("green", True, 1.0),
         ("blue", False, 0.0),
     ]
     assert frame["comparisons"] == []

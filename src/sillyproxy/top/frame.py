@@ -7,7 +7,7 @@ who does not answer and why, which of them serve another configuration than the 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
@@ -37,12 +37,13 @@ def build_frame(fleet: Fleet, now: float, wall: float, window_s: int, interval_s
     configured = list(dict.fromkeys(name for proxy in up for name in _configured(proxy)))
     parts = {name: window.colors.get(name, _unseen(name, up)) for name in configured}
     gone = {name: part for name, part in window.colors.items() if name not in parts}
+    asked = _asked(up, end)
     colors = [
         {
             "name": name,
             "present": name in configured,
             "weight": part.weight if name in configured else None,
-            "share_asked": part.share_asked if name in configured else 0.0,
+            "share_asked": asked[name],
             **color_data(name, part, recent),
             "inflight": recent.colors.get(name, ColorSample()).inflight,
             "queue_waiting": recent.colors.get(name, ColorSample()).queued,
@@ -82,6 +83,23 @@ def _lines(samples: Sequence[Sample], end: int) -> dict[str, dict[str, list[floa
     windows = [Window(steps[step]) for step in sorted(steps)]
     names = dict.fromkeys(name for window in windows for name in window.colors)
     return {name: line_data(name, windows) for name in names}
+
+
+def _asked(up: Sequence[Proxy], end: int) -> Mapping[str, float]:
+    """
+    Return which share of all requests is asked for each color.
+
+    Where replicas ask for different shares, each counts as much as it is asked now: that is what the
+    share that is seen should be.
+    """
+    requests = [_requests_per_s(proxy, end) for proxy in up]
+    if not any(requests):
+        requests = [1.0] * len(up)
+    shares: defaultdict[str, float] = defaultdict(float)
+    for proxy, weight in zip(up, requests, strict=True):
+        for color in _told(proxy).colors:
+            shares[color.name] += color.share_asked * weight / sum(requests)
+    return shares
 
 
 def _unseen(color: str, up: Sequence[Proxy]) -> ColorSample:
