@@ -93,15 +93,22 @@ def demo(keep: bool) -> int:
 
 @sillyproxy.command()
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS ...]")
-@click.option("--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 60),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="From one picture to the next.",
+)
 @click.option(
     "--window",
     type=click.Choice(("60", "300", "900")),
     default="60",
     show_default=True,
-    help="Over how many seconds percentiles and comparisons are.",
+    help="The seconds that percentiles and comparisons are of.",
 )
-@click.option("--token", metavar="TOKEN", help="What is in SILLYPROXY_ADMIN_TOKEN there (the default: here).")
+@click.option("--token", metavar="TOKEN", help="What those ask for; default: SILLYPROXY_ADMIN_TOKEN.")
 @click.option("--once", is_flag=True, help="Print one picture and exit: 0 if a replica answered, else 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one picture as JSON and exit.")
 def top(

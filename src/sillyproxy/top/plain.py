@@ -38,7 +38,7 @@ class Plain:
             key = (event["epoch"], event["id"], event["replica"])
             if key not in self._told:
                 self._told.add(key)
-                lines.append(f"  event {text.clock(event['time'])} {event['replica']}: {event['text']}")
+                lines.append(f"  event {text.clock(event['time'])} {event['replica']}: {text.event(event)}")
         return lines
 
 

@@ -118,6 +118,8 @@ def _verdicts(frame: Data, width: int) -> Iterable[Text]:
 
 
 def _colors(frame: Data, width: int) -> list[Text]:
+    if not frame["colors"]:
+        return []
     bad = {
         (one["candidate"], measure["measure"])
         for one in frame["comparisons"]
@@ -258,7 +260,7 @@ def _events(frame: Data) -> list[Text]:
     for event, who in text.grouped(frame["events"]):
         sign, style = LEVELS.get(event["level"], LEVELS["info"])
         line = Text.assemble("  ", (sign, style), f" {text.clock(event['time'])} ")
-        line.append(f"{who} " if several else "", "dim").append(event["text"], style)
+        line.append(f"{who} " if several else "", "dim").append(text.event(event), style)
         lines.append(line)
     return [Text("events", "bold"), *lines] if lines else []
 

@@ -105,7 +105,9 @@ def heading(frame: dict[str, Any]) -> str:
 def window(frame: dict[str, Any]) -> str:
     """Return the window, and how much of it there is."""
     text = f"window {span(frame['window_s'])}"
-    return text if frame["history_s"] >= frame["window_s"] - 2 else f"{text}, {frame['history_s']} s so far"
+    # The newest seconds may still be on their way.
+    is_whole = frame["history_s"] >= frame["window_s"] - 2
+    return text if is_whole or not frame["colors"] else f"{text}, {frame['history_s']} s so far"
 
 
 def state(replica: dict[str, Any]) -> str:
@@ -143,27 +145,32 @@ def shares(replica: dict[str, Any]) -> str:
 def grouped(events: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
     """Return each event with who reported it; what several did in the same moment is one."""
     found: list[tuple[dict[str, Any], list[str]]] = []
-    for event in events:
+    for row in events:
         for other, names in found:
-            is_same = other["text"] == event["text"] and other["time"] - event["time"] <= SAME_MOMENT_S
-            if is_same and event["replica"] not in names:
-                names.append(event["replica"])
+            is_same = event(other) == event(row) and other["time"] - row["time"] <= SAME_MOMENT_S
+            if is_same and row["replica"] not in names:
+                names.append(row["replica"])
                 break
         else:
-            found.append((event, [event["replica"]]))
-    return [(event, names[0] if len(names) == 1 else f"{len(names)} replicas") for event, names in found]
+            found.append((row, [row["replica"]]))
+    return [(row, names[0] if len(names) == 1 else f"{len(names)} replicas") for row, names in found]
+
+
+def event(row: dict[str, Any]) -> str:
+    """Return what happened, and to which color."""
+    return f"{row['color']} {row['text']}" if row["color"] else str(row["text"])
 
 
 def endpoint(color: str, row: dict[str, Any], at: float, replicas: int) -> tuple[str, str]:
-    """Return which endpoint is not up, and why, until when, and for whom if not for all."""
-    text = row["state"]
+    """Return which endpoint is not up; and for whom, until when and why."""
+    text = str(row["state"])
+    if replicas > 1:
+        down, known = len(row["down_on"]), row["known_to"]
+        text += f" on {'all' if down == known else f'{down} of {known}'} replicas"
     if row["until"] is not None:
         text += f", back in {span(row['until'] - at)}"
     if row["reason"]:
         text += f": {row['reason']}"
-    if replicas > 1:
-        down, known = len(row["down_on"]), row["known_to"]
-        text += f" ({'all' if down == known else f'{down} of {known}'} replicas)"
     return f"{color} {row['address']}", text
 
 
