@@ -51,6 +51,14 @@ class ReloadView(NamedTuple):
     generation: int
 
 
+class Exemplar(NamedTuple):
+    """A sampled exchange that stands for others: its trace, how long it took, when (seconds since 1970)."""
+
+    trace_id: str
+    seconds: float
+    at: float
+
+
 Level = Literal["info", "warning", "error"]
 Kind = Literal[
     "reload", "refused", "ejection", "return", "drain", "worker", "gate", "readiness", "memory", "start"
@@ -84,7 +92,9 @@ class Board:
     `lookups` are the DNS look-ups by result, `name_problems` why the addresses of a host
     may be old, `reloads` the configurations read after the first, by result, `reload` the
     newest of them. `awaited` is why the proxy has not started yet; empty if it has. `events` are
-    what happened lately, the newest last.
+    what happened lately, the newest last. `exemplars` are sampled exchanges by color and by the
+    first of `table.EDGES_S` that they do not exceed (its index), `spans` those that were to be
+    exported, by result.
     """
 
     config: Config
@@ -101,6 +111,8 @@ class Board:
     reload: ReloadView | None = None
     name_problems: Callable[[], Mapping[str, str]] = dict
     awaited: Callable[[], str] = str
+    exemplars: Callable[[], Mapping[tuple[str, int], Exemplar]] = dict
+    spans: Mapping[str, int] = field(default_factory=dict)
     usage: Usage | None = None
     shedding: bool = False
     draining: bool = False
@@ -116,6 +128,10 @@ class Board:
         used = [n for n in range(MAX_WORKERS) if any(block_of(self.memory, n)[:WORKER_SIZE])]
         workers = max([self.config.workers, *(n + 1 for n in used)])
         return [block_of(self.memory, n) for n in range(workers)]
+
+    def block(self, worker: int) -> memoryview:
+        """Return what one worker has counted, whether there is one or not."""
+        return block_of(self.memory, worker)
 
     def slots(self) -> list[tuple[str, int]]:
         """Return the colors that were looked for since the start, with their row in the counts."""
