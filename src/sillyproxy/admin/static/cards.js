@@ -19,12 +19,12 @@ const ROWS = [
   { key: "inflight", name: "Under way", now: (color) => color.inflight, text: words.count, least: 5 },
 ];
 
-export const VERDICTS = {
-  worse: "worse than",
-  better: "better than",
-  same: "as good as",
-  unsure: "maybe unlike",
-  too_few: "too few to compare with",
+const VERDICTS = {
+  worse: (baseline) => `worse than ${baseline}`,
+  better: (baseline) => `better than ${baseline}`,
+  same: (baseline) => `as good as ${baseline}`,
+  unsure: () => "not sure yet",
+  too_few: () => "too few requests to tell",
 };
 
 export class Cards {
@@ -37,6 +37,7 @@ export class Cards {
     });
     mount.addEventListener("pointerleave", () => onLook(null));
     this.drawn = null;
+    this.most = {};
   }
 
   /** Write everything; lines only if there is a new second. */
@@ -46,9 +47,8 @@ export class Cards {
     if (state !== this.drawn) {
       this.drawn = state;
       this.lines = new Map(names.map((name) => [name, history.lines(name)]));
-      this.most = {};
       for (const { key, least } of ROWS) {
-        this.most[key] = ceiling(largest([...this.lines.values()].map((lines) => lines[key])), least);
+        this.most[key] = ceiling(largest([...this.lines.values()].map((lines) => lines[key])), least, this.most[key]);
       }
       this.fresh = true;
     }
@@ -64,7 +64,7 @@ export class Cards {
   writeRow(row, { key, name, now, text, least }, color, names, back) {
     const lines = this.lines.get(color.name);
     write(row.value, text(back ? lines[key][SPAN - 1 - back] : now(color)));
-    write(row.note, key === "share" ? `asked ${words.share(back ? lines.asked[SPAN - 1 - back] : color.share_asked)}` : `line 0 – ${text(this.most[key])}`);
+    write(row.note, key === "share" ? `asked ${words.share(back ? lines.asked[SPAN - 1 - back] : color.share_asked)}` : words.scale(this.most[key], text));
     row.line.mark(back);
     if (!this.fresh && row.drawn) return;
     row.drawn = true;
@@ -100,7 +100,8 @@ function make(color) {
     return { node, value, note, line, drawn: false };
   });
   const title = h("h3", {}, h("span", { class: "swatch", "aria-hidden": "true" }), h("span", { class: "name" }, color.name));
-  const node = h("article", { class: "card" }, h("header", {}, title, badge, facts), h("dl", {}, ...rows.map((row) => row.node)));
+  const axis = h("p", { class: "note axis", "aria-hidden": "true" }, h("span", {}, "5 min ago"), h("span", {}, "now"));
+  const node = h("article", { class: "card" }, h("header", {}, title, badge, facts), h("dl", {}, ...rows.map((row) => row.node)), axis);
   return { node, badge, badgeIcon, badgeText, facts, rows };
 }
 
@@ -112,7 +113,7 @@ function writeHead(card, color, frame) {
   show(card.badgeIcon, Boolean(compared));
   if (compared) {
     redraw(card.badgeIcon, compared.verdict);
-    write(card.badgeText, `${VERDICTS[compared.verdict] ?? compared.verdict} ${compared.baseline}`);
+    write(card.badgeText, VERDICTS[compared.verdict]?.(compared.baseline) ?? compared.verdict);
   } else write(card.badgeText, "the baseline");
   set(card.node, { "data-present": color.present });
   write(card.facts, describe(color));

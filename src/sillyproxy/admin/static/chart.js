@@ -12,11 +12,15 @@ import { SPAN } from "./history.js";
 const HEIGHT = 40;
 const EDGE = 2;
 
-/** Return the least of 1, 2 and 5 times a power of ten that is not below `value` and `least`. */
-export function ceiling(value, least) {
+/**
+ * Return how far a scale reaches: a round number that is not below `value` and `least`.
+ * One that was chosen `before` stays while it still fits, so that lines do not jump.
+ */
+export function ceiling(value, least, before = 0) {
   const wanted = Math.max(value, least);
+  if (wanted <= before && wanted > before * 0.55) return before;
   const power = 10 ** Math.floor(Math.log10(wanted));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= wanted * 0.9999);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= wanted * 0.9999);
 }
 
 /** Return the largest value of lines, 0 if there is none. */
@@ -97,28 +101,24 @@ export class Range {
   constructor() {
     this.bar = h("span", { class: "range-bar" });
     this.dot = h("span", { class: "range-dot" });
-    this.low = h("span", { class: "range-end" });
-    this.high = h("span", { class: "range-end" });
-    const track = h("span", { class: "range-track" }, h("span", { class: "range-zero" }), this.bar, this.dot);
-    this.node = h("div", { class: "range", "aria-hidden": "true" }, track, h("span", { class: "range-scale" }, this.low, "0", this.high));
+    this.node = h("div", { class: "range", "aria-hidden": "true" }, h("span", { class: "range-zero" }), this.bar, this.dot);
   }
 
-  /** Draw on a scale that is the same on both sides of zero; `text` writes its ends. */
-  draw({ low, high, middle, verdict, least, text }) {
-    const known = low !== null && high !== null && middle !== null;
+  /**
+   * Draw on a scale that is the same on both sides of zero, and reaches as far as it must.
+   * An end that is null is not known: the interval then reaches to the scale's.
+   */
+  draw({ low, high, middle, verdict, least }) {
+    const known = middle !== null && (low !== null || high !== null);
     set(this.node, { "data-verdict": verdict, "data-known": known });
-    if (!known) {
-      write(this.low, "");
-      write(this.high, "");
-      return;
-    }
-    const most = ceiling(Math.max(Math.abs(low), Math.abs(high)), least);
-    const place = (value) => 50 + (value / most) * 50;
-    this.bar.style.left = `${place(low)}%`;
-    this.bar.style.width = `${place(high) - place(low)}%`;
+    if (!known) return;
+    this.most = ceiling(Math.max(...[low, high, middle].map(Math.abs)) * 1.05, least, this.most);
+    const place = (value) => 50 + (value / this.most) * 50;
+    const [from, to] = [low ?? -this.most, high ?? this.most];
+    set(this.bar, { "data-open": low === null ? "low" : high === null ? "high" : null });
+    this.bar.style.left = `${place(from)}%`;
+    this.bar.style.width = `${place(to) - place(from)}%`;
     this.dot.style.left = `${place(middle)}%`;
-    write(this.low, text(-most));
-    write(this.high, text(most));
   }
 }
 
@@ -141,14 +141,15 @@ export class SplitBar {
     for (const { name, part, text } of shares) {
       let node = this.parts.get(name);
       if (!node) {
-        node = h("span", { class: "split-part" }, h("span", { class: "split-text" }));
+        const text = h("span");
+        node = h("span", { class: "split-part" }, h("span", { class: "split-text" }, h("span", { class: "split-color" }, `${name} `), text));
         this.parts.set(name, node);
         this.node.append(node);
       }
       inks.dip(node, name);
       node.style.flexGrow = part.toFixed(4);
-      set(node, { "data-size": part > 0.16 ? "wide" : part > 0.06 ? "small" : part > 0 ? "narrow" : "none" });
-      write(node.firstChild, part > 0.16 ? `${name} ${text}` : text);
+      set(node, { "data-empty": part === 0 });
+      write(node.firstChild.lastChild, text);
     }
   }
 }

@@ -6,7 +6,7 @@ import { inside, Table } from "./table.js";
 import * as words from "./words.js";
 
 const MEASURES = { error_rate: "Errors", p50: "p50", p95: "p95", p99: "p99" };
-export const WORDS = { worse: "worse", better: "better", same: "same", unsure: "could be chance", too_few: "too few" };
+const WORDS = { worse: "worse", better: "better", same: "same", unsure: "not sure", too_few: "too few" };
 
 const nameOf = (comparison) => `${comparison.baseline}\n${comparison.candidate}`;
 
@@ -22,6 +22,7 @@ function withoutComparison(frame) {
 export function writeVerdicts(mount, frame) {
   const none = { text: withoutComparison(frame), verdict: "none", measures: [], baseline: "", candidate: "" };
   const sentences = frame.comparisons.length ? frame.comparisons : [none];
+  set(mount, { "data-many": sentences.length > 2 });
   sync(mount, sentences, nameOf, makeVerdict, (parts, comparison) => {
     set(parts.node, { "data-verdict": comparison.verdict });
     redraw(parts.icon, comparison.verdict === "none" ? "info" : comparison.verdict);
@@ -71,12 +72,13 @@ function makeComparison({ baseline, candidate }) {
   parts.table = new Table(parts.node, {
     caption: `${candidate} compared with ${baseline}`,
     keyOf: (one) => one.measure,
+    kind: "dense",
     columns: [
       { name: "Measure", text: (one) => MEASURES[one.measure] ?? one.measure },
       { name: baseline, kind: "number", text: (one) => words.measured(one.baseline, one.unit) },
       { name: candidate, kind: "number", text: (one) => words.measured(one.candidate, one.unit) },
       { name: "Difference", kind: "number", text: (one) => words.difference(one.difference, one.unit) },
-      { name: "95 % interval", kind: "wide", draw: drawInterval },
+      { name: "95 % interval: better ‹ 0 › worse", kind: "wide", draw: drawInterval },
       { name: "In words", kind: "words", draw: drawWords },
     ],
   });
@@ -96,7 +98,6 @@ function drawInterval(cell, one) {
     middle: one.difference,
     verdict: one.verdict,
     least: one.unit === "share" ? 0.001 : 0.1,
-    text: (value) => words.difference(value, one.unit),
   });
 }
 

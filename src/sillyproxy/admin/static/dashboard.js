@@ -107,7 +107,7 @@ function writeLookback(back) {
     byId("legend"),
     back
       ? "Figures of that moment: percentiles of that one second, rates of the ten seconds before it."
-      : `Percentiles are of the last ${words.duration(frame.window_s)}, rates and shares of the last 10 s. Lines: the last 5 min, in all colors on the same scale; thin grey ones are the other colors${frame.colors.length ? ", a dashed one the share asked for" : ""}.`,
+      : `Percentiles: the last ${words.duration(frame.window_s)}. Rates and shares: the last 10 s. Lines: each second of the last 5 min, on one scale for all colors; grey are the other colors, dashed is the share asked for.`,
   );
 }
 

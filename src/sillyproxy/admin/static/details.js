@@ -71,6 +71,7 @@ export class Details {
       caption: "Answers and connections of every color",
       empty: "No color is configured.",
       keyOf: (color) => color.name,
+      kind: "dense",
       columns: [
         { name: "Color", draw: (cell, color) => writeColor(cell, color.name, this.inks) },
         { name: "Requests", kind: "number", text: (color) => words.count(color.requests) },
@@ -82,8 +83,8 @@ export class Details {
         { name: "Retried", kind: "number", text: (color) => words.count(color.retries) },
         { name: "Sent elsewhere", kind: "number", text: (color) => words.count(color.fallbacks) },
         { name: "Waiting", kind: "number", text: (color) => words.count(color.queue_waiting) },
-        { name: "Connections in use", kind: "number", text: (color) => words.count(color.upstream_connections.active) },
-        { name: "kept", kind: "number", text: (color) => words.count(color.upstream_connections.idle) },
+        { name: "Upstream: in use", kind: "number", text: (color) => words.count(color.upstream_connections.active) },
+        { name: "kept idle", kind: "number", text: (color) => words.count(color.upstream_connections.idle) },
       ],
     });
   }
@@ -142,9 +143,10 @@ function makeWorkers() {
     caption: "Worker processes",
     empty: "No worker has said hello yet.",
     keyOf: (worker) => worker.index,
+    kind: "dense",
     columns: [
-      { name: "Worker", text: (worker) => String(worker.index) },
-      { name: "Process", kind: "number", text: (worker) => String(worker.pid) },
+      { name: "Process", text: (worker) => `worker ${worker.index}` },
+      { name: "PID", kind: "number", text: (worker) => String(worker.pid) },
       { name: "Generation", kind: "number", text: (worker) => String(worker.generation) },
       { name: "Memory", kind: "number", text: (worker) => words.bytes(worker.memory_bytes) },
       { name: "Open files", kind: "number", text: (worker) => words.count(worker.open_files) },

@@ -42,7 +42,8 @@ export function write(node, text) {
 
 /** Show or hide. */
 export function show(node, visible) {
-  if (node.hidden === visible) node.hidden = !visible;
+  // The attribute: an SVG element knows no such property.
+  node.toggleAttribute("hidden", !visible);
 }
 
 /** Return one of the page's icons; what it means is said in text beside it. */

@@ -5,21 +5,23 @@
  * a table; the roles say it again, so that a screen reader still finds rows and columns.
  */
 
-import { h, show, sync, write } from "./dom.js";
+import { h, set, show, sync, write } from "./dom.js";
+import { NONE } from "./words.js";
 
 export class Table {
   /**
    * `columns` are `{name, kind, text(item), draw(cell, item)}`: text to write, or a drawing
-   * for what text cannot show. The first names its row. `empty` is said instead of no rows.
+   * for what text cannot show. The first names its row. `empty` is said instead of
+   * no rows. A table of the kind `dense` puts its cells in threes on a narrow screen.
    */
-  constructor(mount, { caption, columns, keyOf, empty = "" }) {
+  constructor(mount, { caption, columns, keyOf, empty = "", kind = "" }) {
     this.columns = columns;
     this.keyOf = keyOf;
     const head = columns.map(({ name, kind = "" }) => h("th", { scope: "col", role: "columnheader", class: kind }, name));
     this.body = h("tbody", { role: "rowgroup" });
     this.table = h(
       "table",
-      { role: "table" },
+      { role: "table", class: kind },
       h("caption", { class: "unseen" }, caption),
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...head)),
       this.body,
@@ -34,7 +36,11 @@ export class Table {
     sync(this.body, items, this.keyOf, () => this.make(), (row, item) => {
       this.columns.forEach((column, place) => {
         if (column.draw) column.draw(row.cells[place], item);
-        else write(row.cells[place], column.text(item));
+        else {
+          const text = column.text(item);
+          write(row.cells[place], text);
+          set(row.cells[place], { "data-none": text === NONE });
+        }
       });
     });
   }

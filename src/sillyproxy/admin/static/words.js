@@ -58,8 +58,17 @@ function magnitude(size, unit) {
 
 /** An interval of differences: from, to. */
 export function interval(low, high, unit) {
-  if (missing(low) || missing(high)) return NONE;
-  return `${difference(low, unit)} to ${difference(high, unit)}`;
+  if (missing(low) && missing(high)) return NONE;
+  if (missing(high)) return `${difference(low, unit)} or more`;
+  if (missing(low)) return `${difference(high, unit)} or less`;
+  const [one, other] = [difference(low, unit), difference(high, unit)];
+  const same = one.split(NBSP)[1] === other.split(NBSP)[1];
+  return `${same ? one.split(NBSP)[0] : one} to ${other}`;
+}
+
+/** How far a scale reaches, in as few digits as it takes: `text` is how its values are written. */
+export function scale(most, text) {
+  return `0${NBSP}–${NBSP}${text(most).replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D)/, "")}`;
 }
 
 /** A measured value in its unit. */
@@ -97,7 +106,8 @@ export function duration(seconds) {
 export function clock(seconds) {
   const date = new Date(seconds * 1000);
   const time = date.toLocaleTimeString("en-GB");
-  const day = date.toDateString() === new Date().toDateString() ? "" : `${date.toLocaleDateString("en-GB")} `;
+  const isToday = date.toDateString() === new Date().toDateString();
+  const day = isToday ? "" : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, `;
   return day + time;
 }
 
