@@ -20,7 +20,12 @@ from urllib.parse import parse_qs, urlsplit
 from tests.browser.scenes import SCENES, Scene, points_of
 
 STATIC = Path(__file__).parents[2] / "src" / "sillyproxy" / "admin" / "static"
-TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -44,6 +49,7 @@ class Mock:
         self.status = 200
         self.step_s = step_s
         self.asked: list[tuple[str, str | None]] = []
+        self._oldest = 0  # the first second that it remembers
         self._stopping = threading.Event()
         self._cut = threading.Event()
         self._begun = time.monotonic()
@@ -79,9 +85,10 @@ class Mock:
         self.server.server_close()
 
     def restart(self, epoch: str) -> None:
-        """Be another controller: numbers begin anew."""
+        """Be another controller: numbers begin anew, and nothing before is remembered."""
         self.epoch = epoch
         self._begun = time.monotonic()
+        self._oldest = self.seq
         self.cut()
 
     def stream(self, window: str, last: str | None) -> Iterator[str]:
@@ -90,8 +97,10 @@ class Mock:
         self.asked.append((window, last))
         known, _, number = (last or "").rpartition("-")
         newest = self.seq
-        first = int(number) + 1 if known == epoch else newest - HISTORY + 1
-        points = [points_of(self.scene, seq) for seq in range(max(first, newest - HISTORY + 1), newest + 1)]
+        first = max(self._oldest, newest - HISTORY + 1)
+        if known == epoch:
+            first = max(first, int(number) + 1)
+        points = [points_of(self.scene, seq) for seq in range(first, newest + 1)]
         yield "retry: 200\n"
         yield _event("history", {"epoch": epoch, "step_s": 1, "points": points})
         while not cut.is_set():

@@ -20,7 +20,7 @@ Scene = Callable[[int], Data]
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a color does: its weight, times at p50, p95 and p99 in ms, the share that fails, requests a second in all."""
+    """How a color does: its weight, its times, the share of its requests that fails."""
 
     weight: float
     p50_ms: float
@@ -37,7 +37,9 @@ RATE = 240.0
 
 def wave(seq: int, seed: float) -> float:
     """Return a number between -1 and 1 that looks like chance and is none."""
-    return (math.sin(seq * 0.83 + seed * 7.1) + math.sin(seq * 0.29 + seed * 3.3) + math.sin(seq * 2.17 + seed)) / 3
+    return (
+        math.sin(seq * 0.83 + seed * 7.1) + math.sin(seq * 0.29 + seed * 3.3) + math.sin(seq * 2.17 + seed)
+    ) / 3
 
 
 def make_point(seq: int, colors: dict[str, Behaviour]) -> Data:
@@ -62,7 +64,7 @@ def make_point(seq: int, colors: dict[str, Behaviour]) -> Data:
 
 def make_endpoint(address: str, upstream: str, **other: Any) -> Data:
     """Return an endpoint that is up, or what `other` says."""
-    up = {"state": "up", "reason": "", "until": None, "ejections": 0, "avoided_by": {}}
+    up: Data = {"state": "up", "reason": "", "until": None, "ejections": 0, "avoided_by": {}}
     endpoint = {"address": address, "upstream": upstream, **up, **other}
     return {**endpoint, "up": endpoint["state"] == "up"}
 
@@ -122,7 +124,7 @@ def make_measure(
 WORSE = {
     "baseline": "blue",
     "candidate": "green",
-    "text": "green is worse than blue: it fails 3.2 % of requests instead of 0.0 %, and is 34 ms slower at p95",
+    "text": "green is worse than blue: 3.2 points more errors, 34 ms slower at p95, 169 ms slower at p99",
     "verdict": "worse",
     "measures": [
         make_measure(
@@ -135,14 +137,16 @@ WORSE = {
     ],
 }  # fmt: skip
 
+_URL = "Where this color's requests go: one upstream URL or several."
+_WEIGHT = "Share of the traffic, relative to the other colors."
 SETTINGS = [
-    ("BLUE", "http://myapp-v1:8080", "environment", "Where this color's requests go: one upstream URL or several."),
-    ("BLUE_WEIGHT", "4", "/etc/sillyproxy/edge.env, line 2", "Share of the traffic, relative to the other colors."),
-    ("GREEN", "http://myapp-v2:8080", "environment", "Where this color's requests go: one upstream URL or several."),
-    ("GREEN_WEIGHT", "1", "/etc/sillyproxy/edge.env, line 3", "Share of the traffic, relative to the other colors."),
+    ("BLUE", "http://myapp-v1:8080", "environment", _URL),
+    ("BLUE_WEIGHT", "4", "/etc/sillyproxy/edge.env, line 2", _WEIGHT),
+    ("GREEN", "http://myapp-v2:8080", "environment", _URL),
+    ("GREEN_WEIGHT", "1", "/etc/sillyproxy/edge.env, line 3", _WEIGHT),
     ("SILLYPROXY_ADMIN_TOKEN", "***", "environment", "Secret that the admin listener asks for."),
     ("SILLYPROXY_LISTEN", ":8080", "default", "Where clients are served."),
-    ("SILLYPROXY_RETRY_BUDGET", "50%", "default", "Share of the requests under way that may be sent a second time."),
+    ("SILLYPROXY_RETRY_BUDGET", "50%", "default", "How much may be sent a second time."),
 ]  # fmt: skip
 
 
@@ -216,7 +220,7 @@ def make_event(
 
 
 EVENTS = [
-    make_event(4, 21, "warning", "ejection", "10.0.2.4:8080 was ejected for 30 s: 5 failures in a row", "green"),
+    make_event(4, 21, "warning", "ejection", "10.0.2.4:8080 is ejected: 5 failures in a row", "green"),
     make_event(3, 95, "info", "reload", "generation 3 adopted: GREEN_WEIGHT 1 instead of 0"),
     make_event(2, 260, "error", "refused", "GREEN_WEIGHT=ten is not a number; generation 2 stays in force"),
     make_event(1, 299, "info", "start", "started with 2 workers"),
@@ -270,8 +274,13 @@ def starting(seq: int) -> Data:
     """Nothing was asked yet: no share is seen, no time is known."""
     colors = {"blue": Behaviour(0, 1, 1, 1), "green": Behaviour(0, 1, 1, 1)}
     return make_frame(
-        seq, colors, started=False, awaited="green: no endpoint answers", ready=False, reason="every color is at weight 0"
-    )  # fmt: skip
+        seq,
+        colors,
+        started=False,
+        awaited="green: no endpoint answers",
+        ready=False,
+        reason="every color is at weight 0",
+    )
 
 
 def five(seq: int) -> Data:
