@@ -103,14 +103,14 @@ class Mock:
         points = [points_of(self.scene, seq) for seq in range(first, newest + 1)]
         yield "retry: 200\n"
         yield _event("history", {"epoch": epoch, "step_s": 1, "points": points})
-        while not cut.is_set():
+        while not cut.is_set() and not self._stopping.is_set():
             if not self.silent:
                 frame = {**self.scene(newest), "epoch": epoch, "seq": newest, "window_s": int(window)}
                 data = {"point": points_of(self.scene, newest), "frame": frame}
                 yield f"id: {epoch}-{newest}\n" + _event("frame", data)
-            while self.seq == newest and not cut.wait(self.step_s / 10):
+            newest += 1
+            while self.seq < newest and not cut.wait(self.step_s / 10):
                 pass
-            newest = self.seq
 
 
 def _event(name: str, data: object) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -35,3 +37,15 @@ def count_breaks(page: Page) -> int:
 def wait_live(page: Page) -> None:
     """Wait until the page says that it is live."""
     expect(page.locator("#link-words")).to_have_text("Live")
+
+
+def wait_until(page: Page, is_true: Callable[[], object], what: str) -> None:
+    """
+    Wait until something is true; fail if it never is.
+
+    Playwright's own wait for an expression evaluates text within the page, which its policy forbids.
+    """
+    end = time.monotonic() + 20
+    while not is_true():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        page.wait_for_timeout(20)

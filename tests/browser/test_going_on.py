@@ -8,19 +8,18 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Open, Play
 from tests.browser.mock import Mock
-from tests.browser.places import SPAN, count_breaks, places, wait_live
+from tests.browser.places import SPAN, count_breaks, places, wait_live, wait_until
 from tests.browser.scenes import SCENES, canary
 
 
 def test_history_is_kept_over_a_reconnect(play: Play, watch: Open) -> None:
-    """A connection that breaks costs no line: the page comes back, asks for what it missed, and has it all."""
+    """A connection that breaks costs no line: the page asks for what it missed, and has it all."""
     mock = play("canary")
     page = watch(mock.url).open()
     wait_live(page)
     assert places(page) == list(range(SPAN))
     mock.cut()
-    while len(mock.asked) < 2:
-        page.wait_for_timeout(20)
+    wait_until(page, lambda: len(mock.asked) == 2, "the page to come back")
     window, last = mock.asked[1]
     assert (window, (last or "").partition("-")[0]) == ("60", "one")
     wait_live(page)
@@ -34,7 +33,7 @@ def test_another_controller_begins_anew(play: Play, watch: Open) -> None:
     page = watch(mock.url).open()
     assert len(places(page)) == SPAN
     mock.restart("two")
-    page.wait_for_function("document.querySelector('.card .line-own').getAttribute('d').length < 3000")
+    wait_until(page, lambda: len(places(page)) < SPAN, "a line that begins anew")
     kept = places(page, name="Under way")
     assert kept == list(range(kept[0], SPAN))
     assert kept[0] > SPAN / 2
@@ -91,7 +90,7 @@ def test_a_hidden_page_draws_nothing_and_forgets_nothing(play: Play, watch: Open
     )
     page = watched.open()
     page.evaluate("window.hidden_ = true")
-    page.wait_for_function("window.frames_.length === 1")
+    wait_until(page, lambda: page.evaluate("window.frames_.length"), "a frame to draw")
     page.evaluate(
         """window.changes = 0;
         new MutationObserver((all) => { window.changes += all.length; })
@@ -99,8 +98,7 @@ def test_a_hidden_page_draws_nothing_and_forgets_nothing(play: Play, watch: Open
             { subtree: true, childList: true, characterData: true, attributes: true });"""
     )
     before = mock.seq
-    while mock.seq < before + 40:
-        page.wait_for_timeout(50)
+    wait_until(page, lambda: mock.seq > before + 40, "forty seconds")
     assert page.evaluate("[window.changes, window.frames_.length]") == [0, 1]
     page.evaluate("window.hidden_ = false; window.frames_.pop()()")
     assert places(page) == list(range(SPAN))
@@ -120,11 +118,10 @@ def test_a_screen_reader_is_not_talked_to_every_second(play: Play, watch: Open) 
           .observe(said, { subtree: true, childList: true, characterData: true });"""
     )
     before = mock.seq
-    while mock.seq < before + 30:
-        page.wait_for_timeout(50)
+    wait_until(page, lambda: mock.seq > before + 30, "thirty seconds")
     assert page.evaluate("window.said") == []
     mock.scene = SCENES["five"]
-    page.wait_for_function("window.said.length > 0")
+    wait_until(page, lambda: page.evaluate("window.said.length"), "the other verdict")
     assert "green is as good as blue" in page.evaluate("window.said.at(-1)")
 
 
