@@ -81,6 +81,7 @@ FIELDS = (
     b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Host: evil", b"Forwarded: for=1",
     b"Keep-Alive: timeout=5", b"!#$%&'*+-.^_`|~: 1",
     b"Proxy-Connection: close", b"X-Obs: \x80\xff\xe4", b"Date: x", b"X-Request-ID: abc",
+    b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"tracestate: a=1,b=2",
     b"Content_Length: 9",
     b"Transfer_Encoding: chunked", b"Content-Type: text/plain; charset=\"x\"", b"Empty:   ", b"Trailer: X",
 )

@@ -377,9 +377,9 @@ STRICTER: Final = (
 # Fields that a proxy handles itself, so that they are not expected to come through as they were.
 _OURS = frozenset(
     b"connection keep-alive proxy-connection transfer-encoding upgrade te http2-settings forwarded color "
-    b"host expect via".split()
+    b"host expect via traceparent".split()
 )
-_RESPONSE_OURS = _OURS - set(b"host expect via color forwarded http2-settings".split())
+_RESPONSE_OURS = _OURS - set(b"host expect via color forwarded http2-settings traceparent".split())
 _NEVER_SENT = (
     b"keep-alive",
     b"proxy-connection",
@@ -387,6 +387,7 @@ _NEVER_SENT = (
     b"forwarded",
     b"color",
     b"x-forwarded-for",
+    b"traceparent",
 )
 _KEPT_THOUGH_NOMINATED = frozenset((b"content-length", b"host", b"date"))
 
@@ -553,6 +554,12 @@ def _compare_requests(ours: Reading, found: Theirs) -> None:
     sent = _parse(ours.fields)
     hidden = _OURS | _nominated(found)
     hidden |= {name for name, _ in found.headers + sent if name.startswith(b"x-forwarded-")}
+    # The exchange adds an id of ours where there is none, and our span as the parent.
+    if found.get_all(b"x-request-id") == [b""]:
+        hidden |= {b"x-request-id"}
+    if ours.trace is None:
+        _check(not {b"traceparent", b"tracestate"} & {name for name, _ in sent}, f"a trace of nobody: {sent}")
+        hidden |= {b"tracestate"}
     expected = [(n, v) for n, v in found.headers if n not in hidden]
     _check([(n, v) for n, v in sent if n not in hidden] == expected, f"fields: {sent}, h11 {found.headers}")
     names = [name for name, _ in sent]

@@ -18,6 +18,7 @@ from sillyproxy.http1.forward import RequestPlan, RequestPlans, ResponsePlans, r
 from sillyproxy.http1.framing import CHUNKED, UNTIL_CLOSE, Chunked, ChunkError
 from sillyproxy.http1.grammar import ORIGIN_LINE
 from sillyproxy.http1.head import check_partial_head, read_request_line
+from sillyproxy.http1.trace import Parent
 
 MAX_HEAD_BYTES = 65536
 _CRLF2 = b"\r\n\r\n"
@@ -30,6 +31,7 @@ class Reading:
 
     `head`: its head was read. `complete`: all of it, body too. `forward` is what goes on to
     the next hop up to here, `payload` the body without its chunks, `rest` what came behind.
+    `trace`: who asked, if it belongs to one.
     `problem`: why it is refused.
     """
 
@@ -45,6 +47,7 @@ class Reading:
     rest: bytes = b""
     head: bool = False
     complete: bool = False
+    trace: Parent | None = None
     problem: Problem | None = None
 
     @property
@@ -105,6 +108,7 @@ class RequestReader:
         plan: RequestPlan = self.plans[reading.minor][data[eol:end]]
         reading.fields = plan.forward if reading.authority is None else replace_host(plan, reading.authority)
         reading.framing = plan.body
+        reading.trace = plan.trace
         reading.head = True
         return data[end + 4 :]
 

@@ -16,14 +16,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "sillyproxy"
 FLOORS = (
     ("", "errors"),
     ("http1", "config", "metrics"),
-    ("traffic",),
+    ("traffic", "rollout"),
     ("tools",),
     ("setup",),  # what the processes hand to each other
     ("proxy", "health", "discovery", "admin", "sources"),
     ("worker", "controller", "supervisor"),
     ("serve", "cli", "demo", "__main__"),
 )
-PURE = ("errors", "http1", "config", "metrics", "traffic")
+PURE = ("errors", "http1", "config", "metrics", "traffic", "rollout")
 # Besides those: what is in the memory of every worker.
 LEAN = ("setup", "proxy", "sources", "worker", "supervisor")
 

@@ -20,9 +20,8 @@ import time
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from sillyproxy.admin.app import build_app
 from sillyproxy.admin.board import Board, EjectedView, ReloadView, WorkerView
-from sillyproxy.admin.server import serve_admin
+from sillyproxy.admin.engine import AdminSide
 from sillyproxy.config.schema import Config
 from sillyproxy.discovery.watch import Discovery
 from sillyproxy.health.checks import Health, probes_of
@@ -72,11 +71,18 @@ GATE_OPEN: Final = 0
 REFUSALS: Final = 1
 REFUSAL: Final = 2  # the checksum of the last one's problems
 LOOKED_UP_NS: Final = 3  # when a name was looked up last; monotonic
+STARTED: Final = 4  # whether there was one before
+
+# The workers come first: dashboards, scrapes and whoever else asks may wait for a moment, requests may
+# not. Not more than this (a third of a worker's share of a CPU that all want), so that on a machine
+# without an idle moment health checks still come to their answers in time.
+NICENESS: Final = 5
 
 
 def run(setup: ControllerSetup) -> int:
     """Be the controller, until SIGTERM or the end of the supervisor. Return the exit status."""
     set_options()
+    os.nice(NICENESS)
     return asyncio.run(Controller(setup).run())
 
 
@@ -118,6 +124,8 @@ class Controller:
         board.awaited = self._gate.reason
         board.reloads = {"applied": setup.config.generation - 1, "refused": setup.lasting[REFUSALS]}
         self._meet_workers()
+        self._admin = AdminSide(board, again=bool(setup.lasting[STARTED]))
+        setup.lasting[STARTED] = 1
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -160,7 +168,7 @@ class Controller:
     def _start_admin(self) -> asyncio.Task[None] | None:
         if self._setup.admin is None:
             return None
-        return asyncio.create_task(serve_admin(build_app(self._board), self._setup.admin))
+        return asyncio.create_task(self._admin.serve(self._setup.admin))
 
     # What the supervisor says.
 
@@ -190,6 +198,7 @@ class Controller:
             lasting[REFUSAL] = mark
         self._board.reload = ReloadView("refused", time.time(), problems, self._newest.generation)
         self._board.reloads["refused"] = lasting[REFUSALS]
+        self._admin.look()
 
     def _meet_channels(self, sockets: tuple[socket.socket, ...]) -> None:
         """Listen to the workers that are new. Who is known already stays on the same wire."""
@@ -225,6 +234,7 @@ class Controller:
     def _drain(self) -> None:
         self._board.draining = True
         self._say_readiness()
+        self._admin.look()
 
     def _lose_supervisor(self) -> None:
         asyncio.get_running_loop().remove_reader(self._setup.lifeline)
@@ -261,6 +271,7 @@ class Controller:
                         self._board.note_endpoint(index, color, address, up=up, reason=reason)
                 case Ejected():
                     self._note_ejection(message)
+        self._admin.look()
 
     def _note_ejection(self, message: Ejected) -> None:
         """Hold an ejection for all workers."""
@@ -393,6 +404,7 @@ class Controller:
             for index in filter(self._is_there, range(len(self._channels))):
                 self._tell(index)
         self._say_readiness()
+        self._admin.look()
 
     def _choose_told(self) -> dict[tuple[str, Address], Target]:
         """

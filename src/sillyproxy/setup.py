@@ -19,6 +19,7 @@ class WorkerSetup:
     leaves the connections in its accept queue to its successor. `block` is its part of
     the shared counts, `memory` all of them. `lifeline` reads end-of-file when the supervisor is gone.
     `control` brings what the supervisor says later: Serve, with the sockets to accept on from then.
+    `spans` is its ring of finished spans (`metrics.spans`); None: nobody reads them.
     """
 
     index: int
@@ -29,6 +30,7 @@ class WorkerSetup:
     lifeline: int
     memory: memoryview | None = None
     control: Channel | None = None
+    spans: memoryview | None = None
 
 
 @dataclass(slots=True)
@@ -37,16 +39,17 @@ class ControllerSetup:
     For `controller.run`.
 
     `admin` is bound and listens, None if it is off. `channels` are the controller's ends,
-    one a worker. `memory` is the whole of the shared counts. `control` brings what the
-    supervisor says later: Serve, with the controller's ends of all channels there are then,
-    or Refused. `lasting` is what a controller leaves to its successor: 64-bit integers, 0 at
-    first. `started_at` is when the supervisor started; seconds since 1970.
+    one a worker. `memory` is the whole of the shared counts, `spans` all rings of spans.
+    `control` brings what the supervisor says later: Serve, with the controller's ends of all
+    channels there are then, or Refused. `lasting` is what a controller leaves to its successor:
+    64-bit integers, 0 at first. `started_at` is when the supervisor started; seconds since 1970.
     """
 
     config: Config
     admin: socket.socket | None
     channels: list[Channel]
     memory: memoryview
+    spans: memoryview
     lifeline: int
     control: Channel
     lasting: memoryview

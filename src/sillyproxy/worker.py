@@ -28,6 +28,7 @@ from typing import Final
 from sillyproxy.config.schema import AccessLog, Config
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.metrics.slab import Counts, block_of
+from sillyproxy.metrics.spans import SpanWriter
 from sillyproxy.proxy.downstream import IDLE
 from sillyproxy.proxy.edge import SECOND_NS, Edge
 from sillyproxy.proxy.listener import Listener
@@ -82,7 +83,10 @@ class _Worker:
         self._is_surplus = False
         recorder, self._log_file = _open_recorder(config.access_log)
         counts = Counts(setup.block, len(config.slots) + 1)
-        self._edge = edge = Edge(config, counts, recorder, _log, self._report, self._report_ejection)
+        tell_span = [SpanWriter(setup.spans).write] if setup.spans is not None else []
+        self._edge = edge = Edge(
+            config, counts, recorder, _log, self._report, self._report_ejection, *tell_span
+        )
         edge.generations.on_applied = self._say_applied
         # What to accept on, by inode: a socket that is sent to us again is the same one.
         self._sockets = _by_inode(setup.listeners)

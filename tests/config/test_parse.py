@@ -541,3 +541,37 @@ def colors_of(environ: dict[str, str]) -> set[str]:
     return {
         name.strip().upper() for name in environ.get("SILLYPROXY_COLORS", "").replace("-", "_").split(",")
     }
+
+
+@pytest.mark.parametrize("admin", [":9080", "0.0.0.0:9080", "[::]:9080", "10.0.0.1:9080"])
+def test_open_admin_listener_is_warned_of(admin: str) -> None:
+    """
+    An admin listener that strangers can reach, without a token, is a warning at the start and in `check`.
+    """
+    environ = {"BLUE": "http://a", "SILLYPROXY_ADMIN": admin}
+    [warning] = load(environ, cpus=1)[1]
+    assert warning.name == "SILLYPROXY_ADMIN"
+    assert "SILLYPROXY_ADMIN_TOKEN" in warning.reason
+    assert load(environ | {"SILLYPROXY_ADMIN_TOKEN": "correct-horse"}, cpus=1)[1] == ()
+
+
+@pytest.mark.parametrize(
+    "admin", ["", "off", "127.0.0.1:9080", "127.7.0.1:80", "[::1]:9080", "localhost:1", "unix:/a"]
+)
+def test_local_admin_listener_needs_no_token(admin: str) -> None:
+    """
+    On the loopback and on a unix socket the machine decides who connects; there is nothing to warn of.
+    """
+    assert load({"BLUE": "http://a", "SILLYPROXY_ADMIN": admin}, cpus=1)[1] == ()
+
+
+@pytest.mark.parametrize("token", ["short", "x" * 257, "with a blank", "with-ümlaut"])
+def test_token_that_cannot_be_sent_or_can_be_guessed_is_refused(token: str) -> None:
+    """
+    A token is long enough not to be guessed, and can stand in a header field.
+    """
+    with pytest.raises(ConfigError) as caught:
+        load({"BLUE": "http://a", "SILLYPROXY_ADMIN_TOKEN": token}, cpus=1)
+    [problem] = caught.value.problems
+    assert problem.name == "SILLYPROXY_ADMIN_TOKEN"
+    assert token not in str(problem)

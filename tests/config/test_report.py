@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 
 from sillyproxy.config import ConfigError, Problem, load
-from sillyproxy.config.report import config_text, help_text, mask, problems_text, warnings_text
+from sillyproxy.config.report import (
+    config_text,
+    help_text,
+    name_changes,
+    problems_text,
+    settings_in_force,
+    warnings_text,
+)
 from sillyproxy.config.settings import PROXY_SETTINGS, SETTINGS
+from sillyproxy.config.values import mask
 
 
 def config_report(environ: dict[str, str]) -> list[str]:
@@ -133,6 +141,65 @@ def test_secret_is_masked(name: str) -> None:
     A setting whose name says that it is a secret is not shown.
     """
     assert mask(name, "hunter2") == "***"
+
+
+SECRET = {"BLUE": "http://a", "SILLYPROXY_ADMIN_TOKEN": "hunter2hunter2"}
+
+
+def test_token_is_shown_nowhere() -> None:
+    """
+    The admin token is not in what `check` prints, in the settings of the dashboard, in what a reload
+    changed, in what is wrong with it, or where a configuration is printed by mistake.
+    """
+    config, _ = load(SECRET, cpus=1)
+    other, _ = load(SECRET | {"SILLYPROXY_ADMIN_TOKEN": "hunter2hunter3"}, cpus=1)
+    with pytest.raises(ConfigError) as caught:
+        load(SECRET | {"SILLYPROXY_ADMIN_TOKEN": "hunter2 hunter2"}, cpus=1)
+
+    shown = [
+        config_text(config),
+        *(row.value for row in settings_in_force(config)),
+        name_changes(config, other),
+        problems_text(caught.value.problems),
+        repr(config.admin_token is None),
+    ]
+    assert "SILLYPROXY_ADMIN_TOKEN=***" in problems_text(caught.value.problems)
+    assert not [text for text in shown if "hunter2" in text]
+
+
+def test_settings_in_force_are_those_that_have_effect() -> None:
+    """
+    Every setting of the proxy and of each color that is there is listed once, with its value and where it
+    comes from; of a color that is not there, that it is absent.
+    """
+    rows = {
+        row.name: row for row in settings_in_force(load({"BLUE": "http://a", "BLUE_WEIGHT": "4"}, cpus=1)[0])
+    }
+    assert {s.name for s in PROXY_SETTINGS} <= rows.keys()
+    assert (rows["BLUE_WEIGHT"].value, rows["BLUE_WEIGHT"].origin) == ("4", "environment")
+    assert (rows["GREEN"].value, rows["GREEN"].origin) == ("the color is absent", "default")
+    assert "GREEN_WEIGHT" not in rows
+    assert "BLUE_HEALTH_RISE" not in rows
+
+
+def test_changes_of_a_reload_are_told_with_both_values() -> None:
+    """
+    What a reload changed is said as from what to what; a color that is new, with all that it is; a secret by
+    its name; and of many changes, how many there are.
+    """
+    before, _ = load({"BLUE": "http://a", "BLUE_WEIGHT": "4"}, cpus=1)
+    shifted, _ = load({"BLUE": "http://a", "BLUE_WEIGHT": "3"}, cpus=1)
+    more, _ = load({"BLUE": "http://a", "BLUE_WEIGHT": "4", "GREEN": "http://b"}, cpus=1)
+    secret, _ = load(SECRET, cpus=1)
+    changed, _ = load(SECRET | {"SILLYPROXY_ADMIN_TOKEN": "hunter2hunter3"}, cpus=1)
+
+    assert name_changes(before, shifted) == "BLUE_WEIGHT 4 → 3"
+    assert name_changes(before, before) == ""
+    assert name_changes(before, more).startswith(
+        "GREEN the color is absent → http://b:80, GREEN_WEIGHT (not set) → 1"
+    )
+    assert name_changes(secret, changed) == "SILLYPROXY_ADMIN_TOKEN changed"
+    assert name_changes(before, more, at_most=1).startswith("and ")
 
 
 def test_help_names_every_setting() -> None:

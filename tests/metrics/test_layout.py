@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sillyproxy.metrics.layout import (
     BLOCK_SIZE,
     BUCKETS,
+    CONNECTS_AT,
+    DURATIONS_AT,
     FALLBACKS_AT,
+    FIRST_BYTES_AT,
     FIRST_EXPONENT,
     MAX_COLORS,
     OCTAVES,
+    QUEUE_WAITS_AT,
     ROW_HEAD,
     ROW_SIZE,
     ROWS_AT,
+    SIZES,
+    SIZES_IN_AT,
+    SIZES_OUT_AT,
     WORKER_SIZE,
     Row,
     Worker,
@@ -39,11 +48,11 @@ def test_a_duration_lies_in_its_bucket(duration_ns: int) -> None:
 @given(st.integers(0, BUCKETS - 1))
 def test_percentiles_are_good_to_a_few_percent(bucket: int) -> None:
     """
-    A bucket is at most a sixteenth wide, whatever the scale.
+    A bucket is at most 3.1 % wide, whatever the scale: its middle is 1.6 % from all that it counts.
     """
     lower = bucket_limit_ns(bucket - 1) if bucket else 1 << FIRST_EXPONENT
 
-    assert 0 < bucket_limit_ns(bucket) - lower <= lower / 16
+    assert 0 < bucket_limit_ns(bucket) - lower <= lower / 32
 
 
 @given(st.integers(0, 1 << 62))
@@ -72,7 +81,10 @@ def test_no_two_counts_share_a_place() -> None:
     """
     assert len(Worker) == len(set(Worker)) == max(Worker) + 1 <= WORKER_SIZE
     assert len(Row) == len(set(Row)) == max(Row) + 1 <= ROW_HEAD
-    assert ROW_HEAD + BUCKETS == ROW_SIZE
+    parts = [DURATIONS_AT, FIRST_BYTES_AT, SIZES_OUT_AT, CONNECTS_AT, QUEUE_WAITS_AT, SIZES_IN_AT, ROW_SIZE]
+    sizes = [BUCKETS, BUCKETS, SIZES, BUCKETS, BUCKETS, SIZES]
+    assert parts[0] == ROW_HEAD
+    assert [after - before for before, after in itertools.pairwise(parts)] == sizes
     assert WORKER_SIZE <= FALLBACKS_AT
     assert FALLBACKS_AT + MAX_COLORS * MAX_COLORS <= ROWS_AT
     assert ROWS_AT + MAX_COLORS * ROW_SIZE <= BLOCK_SIZE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sillyproxy.metrics.layout import GAUGES, MAX_COLORS, ROW_GAUGES, ROW_HEAD, Row, Worker
+from sillyproxy.metrics.layout import CONNECTS_AT, GAUGES, MAX_COLORS, ROW_GAUGES, ROW_HEAD, Row, Worker
 from sillyproxy.metrics.slab import BLOCK_BYTES, Counts, block_of, bury, read_totals
 
 
@@ -53,6 +53,22 @@ def test_the_totals_are_the_sum_over_workers() -> None:
     assert totals.rows[0] == [0] * len(totals.rows[0])
     assert totals.fallbacks[1 * MAX_COLORS + 2] == 3
     assert sum(totals.fallbacks) == 3
+
+
+def test_what_happens_seldom_is_counted_at_once_and_stays() -> None:
+    """
+    A rare count is seen without being published, in its color alone, and a successor adds to it.
+    """
+    memory = make_memory(2)
+    Counts(block_of(memory, 0), 3).note(1, CONNECTS_AT + 3)
+    old = Counts(block_of(memory, 1), 3)
+    old.note(1, CONNECTS_AT + 3)
+    old.publish()
+    Counts(block_of(memory, 1), 3).note(1, CONNECTS_AT + 3)
+    totals = read_totals(memory, 2, 3)
+
+    assert totals.rows[1][CONNECTS_AT + 3] == sum(totals.rows[1]) == 3
+    assert not any(totals.rows[2])
 
 
 def test_a_worker_writes_its_own_block_alone() -> None:

@@ -85,3 +85,25 @@ def _based() -> Iterator[tuple[Proxy, Origin]]:
 def based(_based: tuple[Proxy, Origin]) -> Iterator[Edge]:
     """The color's URL ends in /base."""
     yield from _look(_based)
+
+
+@pytest.fixture(scope="session")
+def _starting() -> Iterator[tuple[Proxy, Origin]]:
+    yield from _serve({"SILLYPROXY_TRACING": "start", "SILLYPROXY_TRACING_SAMPLE": "50%"})
+
+
+@pytest.fixture
+def starting(_starting: tuple[Proxy, Origin]) -> Iterator[Edge]:
+    """Traces begin here, half of them sampled."""
+    yield from _look(_starting)
+
+
+@pytest.fixture(scope="session")
+def _untraced() -> Iterator[tuple[Proxy, Origin]]:
+    yield from _serve({"SILLYPROXY_TRACING": "off"})
+
+
+@pytest.fixture
+def untraced(_untraced: tuple[Proxy, Origin]) -> Iterator[Edge]:
+    """Traces are no affair of ours."""
+    yield from _look(_untraced)

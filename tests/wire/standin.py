@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from sillyproxy.__main__ import read_serve
-from sillyproxy.metrics.layout import ROW_HEAD, Row, Worker, bucket_of
+from sillyproxy.metrics.layout import DURATIONS_AT, Row, Worker, bucket_of
 from sillyproxy.metrics.slab import Counts
 from sillyproxy.serve import serve
 from sillyproxy.setup import WorkerSetup
@@ -93,7 +93,7 @@ class StandIn:
         self.counts.worker[Worker.ANSWERED] += 1
         row = self.counts.rows[1]
         row[Row.C2XX] += 1
-        row[ROW_HEAD + bucket_of(3_000_000)] += 1
+        row[DURATIONS_AT + bucket_of(3_000_000)] += 1
         row[Row.DURATION_NS] += 3_000_000
         self.counts.publish()
         body = f"{self.setup.index} {os.getpid()}"

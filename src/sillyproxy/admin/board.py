@@ -7,6 +7,7 @@ at the moment when somebody asks.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -50,6 +51,28 @@ class ReloadView(NamedTuple):
     generation: int
 
 
+Level = Literal["info", "warning", "error"]
+Kind = Literal[
+    "reload", "refused", "ejection", "return", "drain", "worker", "gate", "readiness", "memory", "start"
+]
+EVENTS_KEPT = 100
+
+
+class Event(NamedTuple):
+    """
+    Something that happened, in words. `time` is in seconds since 1970; ids grow.
+
+    `ejection` is whatever takes an endpoint out, `return` whatever brings it back.
+    """
+
+    id: int
+    time: float
+    level: Level
+    kind: Kind
+    text: str
+    color: str | None = None
+
+
 @dataclass(slots=True)
 class Board:
     """
@@ -60,7 +83,8 @@ class Board:
     real traffic found to be outliers; `checks` the active checks by color and result.
     `lookups` are the DNS look-ups by result, `name_problems` why the addresses of a host
     may be old, `reloads` the configurations read after the first, by result, `reload` the
-    newest of them. `awaited` is why the proxy has not started yet; empty if it has.
+    newest of them. `awaited` is why the proxy has not started yet; empty if it has. `events` are
+    what happened lately, the newest last.
     """
 
     config: Config
@@ -80,12 +104,18 @@ class Board:
     usage: Usage | None = None
     shedding: bool = False
     draining: bool = False
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
 
     def totals(self) -> Totals:
         """Return the counts of all workers together, of those that a reload has sent away too."""
+        return read_totals(self.memory, len(self.blocks()), 1 + len(self.config.slots))
+
+    def blocks(self) -> list[memoryview]:
+        """Return the blocks of all workers that have counted anything, and of those before them."""
+        # Of the others nothing is read: memory that nobody has touched is none.
         used = [n for n in range(MAX_WORKERS) if any(block_of(self.memory, n)[:WORKER_SIZE])]
         workers = max([self.config.workers, *(n + 1 for n in used)])
-        return read_totals(self.memory, workers, 1 + len(self.config.slots))
+        return [block_of(self.memory, n) for n in range(workers)]
 
     def slots(self) -> list[tuple[str, int]]:
         """Return the colors that were looked for since the start, with their row in the counts."""

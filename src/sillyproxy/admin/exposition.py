@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from sillyproxy import __version__
 from sillyproxy.admin.board import Board
 from sillyproxy.metrics import table
-from sillyproxy.metrics.layout import MAX_COLORS, RETRY_REASONS, ROW_HEAD, Row, Worker
+from sillyproxy.metrics.layout import DURATIONS_AT, FIRST_BYTES_AT, MAX_COLORS, RETRY_REASONS, Row, Worker
 from sillyproxy.metrics.slab import Totals
 from sillyproxy.metrics.table import Metric
 
@@ -143,7 +143,7 @@ def _of_colors(board: Board, totals: Totals) -> Iterator[Family]:
 def _durations(rows: Iterable[tuple[str, list[int]]]) -> Family:
     family = HistogramMetricFamily(table.DURATION.name, table.DURATION.help, labels=table.DURATION.labels)
     for name, row in rows:
-        fine = row[ROW_HEAD:]
+        fine = row[DURATIONS_AT:FIRST_BYTES_AT]
         buckets = [(repr(edge), float(count)) for edge, count in table.cumulate(fine)]
         buckets.append(("+Inf", float(sum(fine))))
         family.add_metric((name,), buckets, row[Row.DURATION_NS] / 1e9)

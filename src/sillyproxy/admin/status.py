@@ -8,8 +8,8 @@ from typing import Any
 from sillyproxy import __version__
 from sillyproxy.admin.board import Board
 from sillyproxy.admin.exposition import show_endpoint
-from sillyproxy.config.report import mask
 from sillyproxy.config.schema import Color
+from sillyproxy.config.values import mask
 from sillyproxy.metrics.layout import RETRY_REASONS, Row, Worker
 from sillyproxy.metrics.slab import Totals
 from sillyproxy.metrics.table import CHECK_RESULTS
@@ -20,17 +20,12 @@ _ENDED = (Row.OTHER, Row.C1XX, Row.C2XX, Row.C3XX, Row.C4XX, Row.C5XX)
 def build_status(board: Board) -> dict[str, Any]:
     """Return the status of this moment, ready for JSON."""
     config, totals = board.config, board.totals()
-    unready = board.unready()
     return {
         "version": __version__,
         "generation": config.generation,
         "started_at": board.started_at,
         "uptime_s": round(time.time() - board.started_at, 3),
-        "ready": not unready,
-        "reason": unready,
-        "started": not board.awaited(),
-        "awaited": board.awaited(),
-        "draining": board.draining,
+        **readiness(board),
         "colors": _colors(board, totals),
         "workers": [
             {"index": index, "pid": worker.pid, "generation": worker.generation}
@@ -38,13 +33,7 @@ def build_status(board: Board) -> dict[str, Any]:
         ],
         "counters": {name.lower(): totals.worker[place] for name, place in _COUNTERS.items()},
         "balance": _balance(totals),
-        "dns": {"lookups": dict(board.lookups), "problems": dict(board.name_problems())},
-        "reload": board.reload._asdict() if board.reload else None,
-        "memory": {
-            "used_bytes": board.usage.used if board.usage else None,
-            "limit_bytes": board.usage.limit if board.usage else None,
-            "shedding": board.shedding,
-        },
+        **surroundings(board),
         "config": {
             "listen": [str(listener) for listener in config.listeners],
             "admin": str(config.admin) if config.admin else "off",
@@ -56,7 +45,34 @@ def build_status(board: Board) -> dict[str, Any]:
     }
 
 
-_COUNTERS = {place.name: place for place in Worker if place not in (Worker.GENERATION, Worker.PID)}
+def readiness(board: Board) -> dict[str, Any]:
+    """Return whether traffic should be sent here, whether it has started, and why not."""
+    unready, awaited = board.unready(), board.awaited()
+    return {
+        "ready": not unready,
+        "reason": unready,
+        "started": not awaited,
+        "awaited": awaited,
+        "draining": board.draining,
+    }
+
+
+def surroundings(board: Board) -> dict[str, Any]:
+    """Return what is neither of a color nor of a worker: names, the newest reload, memory."""
+    return {
+        "dns": {"lookups": dict(board.lookups), "problems": dict(board.name_problems())},
+        "reload": board.reload._asdict() if board.reload else None,
+        "memory": {
+            "used_bytes": board.usage.used if board.usage else None,
+            "limit_bytes": board.usage.limit if board.usage else None,
+            "shedding": board.shedding,
+        },
+    }
+
+
+# What says nothing summed over workers.
+_OF_ONE = (Worker.GENERATION, Worker.PID, Worker.LOOP_LAG_NS, Worker.PUBLISHED_NS)
+_COUNTERS = {place.name: place for place in Worker if place not in _OF_ONE}
 
 
 def _balance(totals: Totals) -> dict[str, Any]:
@@ -78,7 +94,7 @@ def _colors(board: Board, totals: Totals) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            **_asked(present.get(name), weights),
+            **asked(present.get(name), weights),
             "share_seen": counts[name] / seen if seen else None,
             "requests": counts[name],
             "inflight": totals.rows[slot][Row.INFLIGHT],
@@ -90,14 +106,15 @@ def _colors(board: Board, totals: Totals) -> list[dict[str, Any]]:
             "retries_denied": totals.rows[slot][Row.RETRY_DENIED],
             "queue_waiting": totals.rows[slot][Row.QUEUED],
             "checks": {result: board.checks.get((name, result), 0) for result in CHECK_RESULTS},
-            "endpoints": _endpoints(board, name),
+            "endpoints": endpoint_views(board, name),
         }
         for name, slot in board.slots()
         if name in present or counts[name]
     ]
 
 
-def _asked(color: Color | None, weights: float) -> dict[str, Any]:
+def asked(color: Color | None, weights: float) -> dict[str, Any]:
+    """Return what the configuration asks of a color; None: it is not in it. `weights` is the sum of all."""
     if color is None:
         return {"upstreams": [], "weight": None, "share_asked": 0.0}
     return {
@@ -107,7 +124,8 @@ def _asked(color: Color | None, weights: float) -> dict[str, Any]:
     }
 
 
-def _endpoints(board: Board, color: str) -> list[dict[str, Any]]:
+def endpoint_views(board: Board, color: str) -> list[dict[str, Any]]:
+    """Return the endpoints of a color, each with its state and why."""
     states, unhealthy, ejected = board.states(), board.unhealthy(), board.ejected()
     shown = []
     for address in board.endpoints.get(color, ()):

@@ -25,11 +25,13 @@ from sillyproxy.config.schema import (
     Color,
     Config,
     Limits,
+    Listener,
     Origin,
     Outlier,
     Probe,
     Retry,
     Timeouts,
+    Tracing,
 )
 from sillyproxy.config.settings import BY_NAME, COLOR, COLOR_SETTINGS, PROXY_SETTINGS, Setting
 from sillyproxy.config.values import (
@@ -39,6 +41,7 @@ from sillyproxy.config.values import (
     OUR_PREFIX,
     Refused,
     leaves,
+    mask,
     nearest,
     overlap,
     show_duration,
@@ -142,6 +145,7 @@ def load(
     reader.warn_idle(names, present)
     reader.warn_needless(names)
     reader.warn_unknown(names, present)
+    reader.warn_open(fields["admin"], fields["admin_token"])
     if fields["workers"] is None:
         fields["workers"] = max(1, min(cpus, MAX_WORKERS))
     config = _build(
@@ -177,6 +181,7 @@ def _build(fields: Mapping[str, Any], **rest: Any) -> Config:
         access_log=AccessLog(**groups["access_log"], format=fields["log_format"]),
         outlier=Outlier(**groups["outlier"]),
         retry=Retry(**groups["retry"]),
+        tracing=Tracing(**groups["tracing"]),
     )
 
 
@@ -349,6 +354,15 @@ class _Reader:
                     )
                 self.warn(name, reason, shown=False)
 
+    def warn_open(self, admin: Listener | None, token: str | None) -> None:
+        """Warn of an admin listener that answers strangers."""
+        if admin is not None and not admin.is_local and token is None:
+            self.warn(
+                "SILLYPROXY_ADMIN",
+                "whoever can connect to it sees configuration and traffic; set SILLYPROXY_ADMIN_TOKEN, or "
+                "listen on 127.0.0.1",
+            )
+
     def problem(self, name: str, reason: str) -> None:
         """Note what makes the draft unusable."""
         self.problems.append(self.note(name, reason))
@@ -363,7 +377,7 @@ class _Reader:
         if origin is None:
             default = BY_NAME[name].default if name in BY_NAME else ""
             return Problem(name, default or None, DEFAULT if default else "not set", reason)
-        return Problem(name, show_text(origin.text) if shown else None, origin.source, reason)
+        return Problem(name, mask(name, origin.text) if shown else None, origin.source, reason)
 
 
 def _checked(text: str) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from sillyproxy.config.merge import DEFAULT
 from sillyproxy.config.parse import Problem
@@ -26,9 +26,9 @@ from sillyproxy.config.settings import (
     Section,
     Setting,
 )
-from sillyproxy.config.values import show_text, show_upstreams, show_weight
+from sillyproxy.config.values import is_secret, mask, show_upstreams, show_weight
 
-SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY")
+NOT_SET: Final = "(not set)"
 
 # A value longer than this moves its own line only, not the column of all others.
 _COLUMN: Final = 44
@@ -59,15 +59,63 @@ def config_text(config: Config) -> str:
     """
     rows = list(_color_rows(config))
     settings = [
-        *(
-            (s.name_for(color.name), *_in_force(config, s, color, s.name_for(color.name)))
-            for color in config.colors
-            for s in COLOR_SETTINGS
-            if s not in (URL, WEIGHT) and not _without_effect(s, color)
-        ),
-        *((s.name, *_in_force(config, s, config, s.name)) for s in PROXY_SETTINGS),
+        (row.name, row.value, row.origin)
+        for row in settings_in_force(config)
+        if row.setting not in (URL, WEIGHT)
     ]
     return "\n".join([*_table(rows), "", *_table(settings)])
+
+
+class InForce(NamedTuple):
+    """A setting with the value that has effect, as it may be shown, and where it comes from."""
+
+    name: str
+    value: str
+    origin: str
+    setting: Setting
+
+
+def settings_in_force(config: Config) -> Iterator[InForce]:
+    """
+    Yield every setting: of each color, then of the proxy.
+
+    Of a color that is absent that alone; a setting of a color that has no effect there is left out.
+    """
+    present = {color.name: color for color in config.colors}
+    for name in config.color_names:
+        color = present.get(name)
+        if color is None:
+            variable = URL.name_for(name)
+            yield InForce(variable, URL.absent, _source(config, variable), URL)
+            continue
+        for setting in COLOR_SETTINGS:
+            if not _without_effect(setting, color):
+                variable = setting.name_for(name)
+                yield InForce(variable, *_in_force(config, setting, color, variable), setting)
+    for setting in PROXY_SETTINGS:
+        yield InForce(setting.name, *_in_force(config, setting, config, setting.name), setting)
+
+
+def name_changes(before: Config, after: Config, at_most: int = 8) -> str:
+    """
+    Return what a reload changed, as an operator would write it down.
+
+    A secret that changed is named, without either value.
+    """
+    old, new = ({row.name: row.value for row in settings_in_force(config)} for config in (before, after))
+    texts = [
+        f"{name} {old.get(name, NOT_SET)} → {new.get(name, NOT_SET)}"
+        for name in dict.fromkeys((*new, *old))
+        if old.get(name) != new.get(name)
+    ]
+    texts += [
+        f"{name} changed"
+        for name in dict.fromkeys((*before.origins, *after.origins))
+        if is_secret(name) and old.get(name) == new.get(name) and _text(before, name) != _text(after, name)
+    ]
+    if len(texts) > at_most:
+        texts[at_most - 1 :] = [f"and {len(texts) - at_most + 1} more"]
+    return ", ".join(texts)
 
 
 def help_text(width: int = 100) -> str:
@@ -161,11 +209,6 @@ At most 256 files are read, of 1 MiB each. `SILLYPROXY_ENV_FILE` in a file is ig
 """
 
 
-def mask(name: str, text: str) -> str:
-    """Return the text of a setting as it may be shown: not at all if its name says that it is a secret."""
-    return "***" if any(word in name.upper() for word in SECRET_WORDS) else show_text(text)
-
-
 def _color_rows(config: Config) -> Iterable[tuple[str, str, str]]:
     total = sum(color.weight for color in config.colors)
     present = {color.name: color for color in config.colors}
@@ -185,7 +228,7 @@ def _color_rows(config: Config) -> Iterable[tuple[str, str, str]]:
 
 def _without_effect(setting: Setting, color: Color) -> bool:
     """Tell whether the setting that this one needs is not set."""
-    return setting.needs != URL.name and _get(color, BY_NAME[setting.needs]) is None
+    return setting.needs not in ("", URL.name) and _get(color, BY_NAME[setting.needs]) is None
 
 
 def _get(owner: Config | Color, setting: Setting) -> Any:
@@ -206,6 +249,11 @@ def _in_force(config: Config, setting: Setting, owner: Config | Color, name: str
     text = mask(name, setting.kind.show(value))
     asked = config.origins.get(name, Origin(setting.default, DEFAULT)).text.lower()
     return (f"{text} (auto)" if asked == "auto" and text != "auto" else text), source
+
+
+def _text(config: Config, name: str) -> str:
+    origin = config.origins.get(name)
+    return origin.text if origin else ""
 
 
 def _source(config: Config, name: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Literal
 
 Network = IPv4Network | IPv6Network
@@ -21,6 +21,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Discovery = Literal["auto", "dns", "off"]
 RetryKind = Literal["safe", "idempotent", "5xx"]
 Gate = Literal["all", "any"]
+TracingMode = Literal["off", "continue", "start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,16 @@ class Listener:
     host: str = ""
     port: int = 0
     path: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """
+        Whether nobody but this machine can connect.
+
+        >>> [Listener(host, 80).is_local for host in ("", "127.0.0.1", "::1", "10.0.0.1")]
+        [False, True, True, False]
+        """
+        return bool(self.path) or (bool(self.host) and ip_address(self.host).is_loopback)
 
     def __str__(self) -> str:
         if self.path:
@@ -147,6 +158,20 @@ class AccessLog:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """
+    Our part in traces (W3C Trace Context).
+
+    `off`: `traceparent` passes like any other field. `continue`: a trace that a request belongs
+    to is gone on with, our span as the parent of the endpoint's. `start`: one begins here where
+    there is none; `sample` of these are sampled.
+    """
+
+    mode: TracingMode = "continue"
+    sample: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """The text of one setting and where it came from (`environment`, `command line`, a file's path)."""
 
@@ -170,6 +195,8 @@ class Config:
     color_header: str = "Color"
     listeners: tuple[Listener, ...] = (Listener("", 8080),)
     admin: Listener | None = Listener("127.0.0.1", 9080)
+    # Not in a traceback, nor where a Config is printed.
+    admin_token: str | None = field(default=None, repr=False)
     workers: int = 1
     access_log: AccessLog = AccessLog()
     log_format: LogFormat = "text"
@@ -182,6 +209,7 @@ class Config:
     outlier: Outlier = Outlier()
     retry: Retry = Retry()
     gate: Gate = "all"
+    tracing: Tracing = Tracing()
     env_files: tuple[str, ...] = ()
     slots: tuple[str, ...] = ("blue", "green")
     generation: int = 1

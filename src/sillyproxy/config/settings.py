@@ -20,8 +20,10 @@ from sillyproxy.config.values import (
     MAX_CONNECTIONS,
     MAX_HEADER_BYTES,
     MAX_IN_A_ROW,
+    MAX_TOKEN,
     MAX_WORKERS,
     MIN_HEADER_BYTES,
+    MIN_TOKEN,
     count_reader,
     duration_reader,
     size_reader,
@@ -140,6 +142,9 @@ ADDRESSES: Final = Kind(
     values.show_listeners,
 )
 ADMIN: Final = Kind("address", f"{_LISTEN}, or off", values.read_admin, values.show_admin)
+TOKEN: Final = Kind(
+    "secret", f"{MIN_TOKEN} to {MAX_TOKEN} ASCII letters, digits and signs, no blanks", values.read_token
+)
 FIELD: Final = Kind("field name", "a field name that HTTP and proxies do not use", values.read_field_name)
 LOG_TARGET: Final = Kind("log", "stdout, stderr, off or a file's path", values.read_log_target)
 NETWORKS: Final = Kind(
@@ -297,6 +302,16 @@ _PROCESSES: Final = (
         field="admin",
     ),
     Setting(
+        "SILLYPROXY_ADMIN_TOKEN",
+        TOKEN,
+        "",
+        "0b5c6e2f8a914d37",
+        "Secret without which the admin listener answers `/healthz`, `/readyz` and `/startupz` alone: as "
+        "Bearer token, or as password of Basic authentication with any user. Never shown.",
+        field="admin_token",
+        absent="none; whoever can connect may read",
+    ),
+    Setting(
         "SILLYPROXY_WORKERS",
         WORKERS,
         "auto",
@@ -359,6 +374,27 @@ _LOGS: Final = (
         "info",
         "The least level that the proxy's own log shows.",
         field="log_level",
+    ),
+)
+
+_TRACES: Final = (
+    Setting(
+        "SILLYPROXY_TRACING",
+        _word("off", "continue", "start"),
+        "continue",
+        "start",
+        "What becomes of `traceparent` and `tracestate`. `continue`: a trace that a client has begun goes "
+        "on, with our span as the parent; `start`: one begins here where there is none; `off`: they pass "
+        "untouched.",
+        field="tracing.mode",
+    ),
+    Setting(
+        "SILLYPROXY_TRACING_SAMPLE",
+        PERCENT,
+        "100%",
+        "10%",
+        "Share of the traces that begin here that are sampled. One that goes on is, if who began it said so.",
+        field="tracing.sample",
     ),
 )
 
@@ -529,6 +565,12 @@ PROXY_SECTIONS: Final = (
     Section("Addresses and processes", _PROCESSES),
     Section("Colors and where settings come from", _COLORS),
     Section("Logs", _LOGS),
+    Section(
+        "Traces",
+        _TRACES,
+        "`continue` is what the W3C asks of whoever takes part in a trace. That all are sampled is "
+        "OpenTelemetry's default (`parentbased_always_on`).",
+    ),
     Section("Discovery", _DISCOVERY),
     Section(
         "Endpoints that fail",

@@ -52,7 +52,12 @@ COLOR_SUFFIXES: Final = (
     "_MAX_QUEUE",
     "_QUEUE_TIMEOUT",
 )
+MIN_TOKEN: Final = 8
+MAX_TOKEN: Final = 256
+
 OUR_PREFIX: Final = "SILLYPROXY_"
+# What the name of a secret has in it.
+SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 OTHER_NAME: Final = "give it another name"
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+")
@@ -125,6 +130,21 @@ def show_text(text: str) -> str:
     _, at, rest = text.rpartition("@")
     text = f"***@{rest}" if at else text
     return printable(text if len(text) <= 160 else f"{text[:157]}...")
+
+
+def mask(name: str, text: str) -> str:
+    """
+    Return the text of a setting as it may be shown: not at all if its name says that it is a secret.
+
+    >>> mask("SILLYPROXY_ADMIN_TOKEN", "hunter22"), mask("BLUE_WEIGHT", "4")
+    ('***', '4')
+    """
+    return "***" if is_secret(name) else show_text(text)
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether the value of a setting must not be shown."""
+    return any(word in name.upper() for word in SECRET_WORDS)
 
 
 def printable(text: str) -> str:
@@ -516,6 +536,18 @@ def show_listeners(listeners: Sequence[Listener]) -> str:
 def read_admin(text: str) -> Listener | None:
     """Read the address of the admin listener; None for `off`."""
     return None if text.lower() == "off" else read_listener(text)
+
+
+def read_token(text: str) -> str:
+    """Read a secret that travels in a header field. What it is stands in no message."""
+    if not all("!" <= char <= "~" for char in text):
+        raise Refused("not ASCII letters, digits and signs alone", "use what `openssl rand -hex 16` prints")
+    if not MIN_TOKEN <= len(text) <= MAX_TOKEN:
+        raise Refused(
+            f"{len(text)} characters are not from {MIN_TOKEN} to {MAX_TOKEN}",
+            "use what `openssl rand -hex 16` prints",
+        )
+    return text
 
 
 def show_admin(listener: Listener | None) -> str:

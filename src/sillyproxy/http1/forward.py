@@ -19,6 +19,7 @@ from sillyproxy.http1.framing import CHUNKED, UNTIL_CLOSE
 from sillyproxy.http1.grammar import STATUS_LINE
 from sillyproxy.http1.head import is_host, read_options, read_request_body, read_response_body
 from sillyproxy.http1.memory import FieldLines, Plans
+from sillyproxy.http1.trace import Parent, read_traceparent
 
 # Connection cannot take away what a message needs to be understood (framing, Host); what
 # else stands here is handled by itself.
@@ -45,6 +46,7 @@ _REQUEST_NAMES: Final = (
     "x-forwarded-*",
     "x-request-id",
 )
+_TRACE_NAMES: Final = ("traceparent", "tracestate")
 _RESPONSE_NAMES: Final = (*_BOTH_WAYS, "date")
 
 
@@ -57,7 +59,8 @@ class RequestPlan:
     `close`: no other request comes after this one. `upgrade`: the protocols asked for, empty
     if none. `expects`: 100-continue. `chain`: what a trusted proxy said in X-Forwarded-For,
     X-Forwarded-Proto and Forwarded; None from all others. `hostless`: HTTP/1.0 without Host.
-    `request_id`: the client's own. `common`: there is none of these three, as nearly always.
+    `request_id`: the client's own. `trace`: who asked, if it belongs to a trace. `common`: there
+    is none of these four, as nearly always.
     """
 
     __slots__ = (
@@ -69,6 +72,7 @@ class RequestPlan:
         "forward",
         "hostless",
         "request_id",
+        "trace",
         "upgrade",
         "without_host",
     )
@@ -83,6 +87,7 @@ class RequestPlan:
         self.request_id = b""
         self.chain: tuple[bytes, bytes, bytes] | None = None
         self.hostless = False
+        self.trace: Parent | None = None
         self.common = True
 
 
@@ -111,13 +116,15 @@ class RequestPlans(Plans[RequestPlan]):
     Plans for the requests of one kind of client, by their field sections.
 
     In a section each line begins with CRLF, and none ends it. `color_header` is ours to set;
-    `trusted` clients' forwarding fields are believed; `minor` is the client's HTTP/1 version.
+    `trusted` clients' forwarding fields are believed; `minor` is the client's HTTP/1 version;
+    with `traced` a trace that it belongs to is gone on with, else its fields are like any other.
     """
 
-    def __init__(self, color_header: str, *, trusted: bool, minor: int) -> None:
+    def __init__(self, color_header: str, *, trusted: bool, minor: int, traced: bool = True) -> None:
         self._trusted = trusted
         self._minor = minor
-        self._lines = FieldLines([*_REQUEST_NAMES, color_header.lower()])
+        traces = _TRACE_NAMES if traced else ()
+        self._lines = FieldLines([*_REQUEST_NAMES, *traces, color_header.lower()])
         self._kept = frozenset(
             (b"content-length", b"x-request-id", b"expect") if minor else (b"content-length", b"x-request-id")
         )
@@ -144,10 +151,14 @@ class RequestPlans(Plans[RequestPlan]):
             seen[name] = value
             if name not in self._kept:
                 dropped.add(line)
+        plan = RequestPlan()
+        if b"traceparent" in seen or b"tracestate" in seen:
+            plan.trace = read_traceparent(seen.get(b"traceparent", b""))
+            if plan.trace is not None:
+                dropped -= {line for line, name, _ in special if name == b"tracestate"}
         if dropped:
             lines = [line for line in lines if line not in dropped]
 
-        plan = RequestPlan()
         host = seen.get(b"host")
         if host is None:
             if self._minor:
@@ -173,7 +184,7 @@ class RequestPlans(Plans[RequestPlan]):
         if self._trusted:
             self._believe(plan, seen, tail)
         plan.hostless = host is None
-        plan.common = not (self._trusted or plan.hostless or b"x-request-id" in seen)
+        plan.common = not (self._trusted or plan.hostless or plan.trace or b"x-request-id" in seen)
         plan.without_host = without_host = b"\r\n".join(tail)
         if host:
             forwarded_host = host if not self._trusted else seen.get(b"x-forwarded-host") or host

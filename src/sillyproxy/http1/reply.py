@@ -14,19 +14,34 @@ from sillyproxy.errors import NO_CONNECT, Problem
 
 # RFC 9110, 15.5.6: 405 must say what is allowed.
 _ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n"
+_LONGEST_ID: Final = 128
+_VISIBLE: Final = bytes(c if 0x21 <= c <= 0x7E else 0x3F for c in range(256))
 
 
 def build_reply(
-    problem: Problem, *, date: bytes, close: bool, head_only: bool = False, extra: bytes = b"", minor: int = 1
+    problem: Problem,
+    *,
+    date: bytes,
+    close: bool,
+    request_id: bytes = b"",
+    head_only: bool = False,
+    extra: bytes = b"",
+    minor: int = 1,
 ) -> bytes:
     """
     Return the reply that tells a client of `problem`.
 
     `date` is the value of Date (RFC 9110, 6.6.1); `close` announces the connection's end;
-    `head_only` leaves out the body (HEAD); `extra` are more field lines, each with its end.
+    `request_id` is how whoever runs the proxy finds the request in the log; `head_only` leaves out
+    the body (HEAD); `extra` are more field lines, each with its end.
     """
     phrase = HTTPStatus(problem.status).phrase.encode()
     body = b"%d %b: %b\n" % (problem.status, phrase, problem.detail.encode())
+    if request_id:
+        # It may be a client's own: visible ASCII and not without end, whatever it is.
+        request_id = request_id[:_LONGEST_ID].translate(_VISIBLE)
+        body += b"request id: %b\n" % request_id
+        extra += b"X-Request-ID: %b\r\n" % request_id
     if problem is NO_CONNECT:
         extra += _ALLOW
     if close:

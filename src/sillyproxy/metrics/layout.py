@@ -6,8 +6,12 @@ worker's own counts, then the fallbacks from each color to each other, then one 
 color. Slot 0 stands for "no color": exchanges that ended before a color was chosen.
 Slots 1 … are the names of `Config.slots`, in that order.
 
-Durations are counted in logarithmic buckets, 16 to an octave (4.4 % wide each), from
-64 µs to 134 s, so that percentiles are good to a few percent whatever the scale.
+A row is the counts of `Row`, then what every exchange adds to (durations, first bytes, sizes
+of responses), then what few do (connects, waits in the queue, sizes of requests).
+
+Durations are counted in logarithmic buckets, 32 to an octave (3.1 % wide at most), from
+33 µs to 137 s, so that percentiles are good to 1.6 % whatever the scale. Sizes are counted
+by their number of binary digits.
 """
 
 from __future__ import annotations
@@ -39,10 +43,12 @@ class Worker(IntEnum):
     RESTARTS = 13  # times that this worker died and another took its place (written by the supervisor)
     PID = 14  # gauge: its process, 0 if there is none (written before it runs, so that it copies it)
     SHED = 15  # client connections refused because memory ran out; they are in CONNECTIONS_REFUSED as well
+    LOOP_LAG_NS = 16  # gauge: the longest that an event had to wait for others in the last 5 to 10 s
+    PUBLISHED_NS = 17  # gauge: when these counts were published; monotonic. Nothing happened since
 
 
 class Row(IntEnum):
-    """Counts of one color in one worker; the duration buckets follow."""
+    """Counts of one color in one worker; the buckets follow."""
 
     OTHER = 0  # by class of status code: OTHER = 499 and what is out of range
     C1XX = 1
@@ -70,6 +76,9 @@ class Row(IntEnum):
     QUEUE_TIMEOUT = 23  # requests that waited too long for one …
     QUEUE_FULL = 24  # … or found the queue full
     RESTS = 25  # times that an endpoint was let rest, being far slower than usual
+    FIRST_BYTE_NS = 26  # sum over the histogram
+    CONNECT_NS = 27  # sum over the histogram
+    QUEUE_WAIT_NS = 28  # sum over the histogram
 
 
 RETRY_REASONS: Final = {
@@ -79,22 +88,32 @@ RETRY_REASONS: Final = {
     "reset": Row.RETRY_RESET,
 }
 
-PER_OCTAVE: Final = 16
-FIRST_EXPONENT: Final = 16  # 2**16 ns = 65.5 µs: everything below is in bucket 0
-OCTAVES: Final = 21  # to 2**37 ns = 137 s: everything above is in the last bucket
+PER_OCTAVE: Final = 32
+FIRST_EXPONENT: Final = 15  # 2**15 ns = 32.8 µs: everything below is in bucket 0
+OCTAVES: Final = 22  # to 2**37 ns = 137 s: everything above is in the last bucket
 BUCKETS: Final = PER_OCTAVE * OCTAVES
 _FIRST_NS: Final = 1 << FIRST_EXPONENT
 _LAST_NS: Final = 1 << (FIRST_EXPONENT + OCTAVES)
-_BUCKET_ZERO: Final = ((FIRST_EXPONENT + 1) << 4) + 16
+_BUCKET_ZERO: Final = ((FIRST_EXPONENT + 1) << 5) + 32
+
+# Sizes in bytes: bucket n counts those with n binary digits, so 2**n is above all of them.
+SIZES: Final = 48
 
 WORKER_SIZE: Final = 32
 ROW_HEAD: Final = 32
-ROW_SIZE: Final = ROW_HEAD + BUCKETS
+DURATIONS_AT: Final = ROW_HEAD
+FIRST_BYTES_AT: Final = DURATIONS_AT + BUCKETS  # from the request sent to the head of the response
+SIZES_OUT_AT: Final = FIRST_BYTES_AT + BUCKETS  # response bodies
+HOT_SIZE: Final = SIZES_OUT_AT + SIZES
+CONNECTS_AT: Final = HOT_SIZE  # until a connection was open
+QUEUE_WAITS_AT: Final = CONNECTS_AT + BUCKETS  # for an endpoint with room
+SIZES_IN_AT: Final = QUEUE_WAITS_AT + BUCKETS  # request bodies that are not empty
+ROW_SIZE: Final = SIZES_IN_AT + SIZES
 FALLBACKS_AT: Final = WORKER_SIZE
 ROWS_AT: Final = FALLBACKS_AT + MAX_COLORS * MAX_COLORS
 BLOCK_SIZE: Final = ROWS_AT + MAX_COLORS * ROW_SIZE
 
-GAUGES: Final = (Worker.INFLIGHT, Worker.CONNECTIONS_OPEN, Worker.TUNNELS_OPEN)
+GAUGES: Final = (Worker.INFLIGHT, Worker.CONNECTIONS_OPEN, Worker.TUNNELS_OPEN, Worker.LOOP_LAG_NS)
 ROW_GAUGES: Final = (Row.INFLIGHT, Row.UPSTREAM_ACTIVE, Row.UPSTREAM_IDLE, Row.QUEUED)
 
 
@@ -102,18 +121,18 @@ def bucket_of(duration_ns: int) -> int:
     """
     Return the bucket of a duration.
 
-    The top five bits of the number tell the octave and the sixteenth within it (linear
-    within an octave, as in HdrHistogram), which costs no logarithm.
+    The top six bits of the number tell the octave and the part of it (linear within an
+    octave, as in HdrHistogram), which costs no logarithm.
 
-    >>> bucket_of(0), bucket_of(65_536), bucket_of(131_072), bucket_of(10**15)
-    (0, 0, 16, 335)
+    >>> bucket_of(0), bucket_of(32_768), bucket_of(65_536), bucket_of(10**15)
+    (0, 0, 32, 703)
     """
     if duration_ns < _FIRST_NS:
         return 0
     if duration_ns >= _LAST_NS:
         return BUCKETS - 1
     exponent = duration_ns.bit_length()
-    return (exponent << 4) + (duration_ns >> (exponent - 5)) - _BUCKET_ZERO
+    return (exponent << 5) + (duration_ns >> (exponent - 6)) - _BUCKET_ZERO
 
 
 def quantile_ns(buckets: Sequence[int], part: float) -> int:
@@ -123,9 +142,9 @@ def quantile_ns(buckets: Sequence[int], part: float) -> int:
     In ns; 0 if none were counted.
 
     >>> counts = [0] * BUCKETS
-    >>> counts[0], counts[16] = 90, 10
+    >>> counts[0], counts[32] = 90, 10
     >>> quantile_ns(counts, 0.5), quantile_ns(counts, 0.99)
-    (69632, 139264)
+    (33792, 67584)
     """
     wanted = part * sum(buckets)
     seen = 0
@@ -140,8 +159,8 @@ def bucket_limit_ns(bucket: int) -> int:
     """
     Return the upper edge of a bucket; ns.
 
-    >>> bucket_limit_ns(0), bucket_limit_ns(15), bucket_limit_ns(16)
-    (69632, 131072, 139264)
+    >>> bucket_limit_ns(0), bucket_limit_ns(31), bucket_limit_ns(32)
+    (33792, 65536, 67584)
     """
     octave, part = divmod(bucket, PER_OCTAVE)
-    return (17 + part) << (FIRST_EXPONENT + octave - 4)
+    return (33 + part) << (FIRST_EXPONENT + octave - 5)

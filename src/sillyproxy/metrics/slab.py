@@ -7,6 +7,9 @@ memory, and `Counts.publish` copies them out as a whole when the worker has a mo
 `ACCEPTED = ANSWERED + REPLIED + ABANDONED + INFLIGHT` holds in it, also in the last one
 of a worker that was killed.
 
+What happens seldom (`note`) is counted in the shared memory itself, so that its buckets are
+not copied again and again.
+
 A reader sums over all blocks. A worker that starts in the place of a dead one reads
 the counts that it finds, so that they only grow, and sets the gauges to 0.
 """
@@ -20,6 +23,7 @@ from sillyproxy.metrics.layout import (
     BLOCK_SIZE,
     FALLBACKS_AT,
     GAUGES,
+    HOT_SIZE,
     MAX_COLORS,
     ROW_GAUGES,
     ROW_SIZE,
@@ -37,7 +41,11 @@ def block_of(memory: memoryview, worker: int) -> memoryview:
 
 
 class Counts:
-    """One worker's counts: `worker` by `layout.Worker`, `rows[slot]` by `layout.Row` and bucket."""
+    """
+    One worker's counts: `worker` by `layout.Worker`, `rows[slot]` by `layout.Row` and bucket.
+
+    A row in here ends where the rare counts begin (`HOT_SIZE`).
+    """
 
     def __init__(self, block: memoryview, slots: int) -> None:
         self._block = block
@@ -52,7 +60,7 @@ class Counts:
         """Have rows for this many slots at least."""
         for slot in range(len(self.rows), min(slots, MAX_COLORS)):
             at = ROWS_AT + slot * ROW_SIZE
-            row: list[int] = self._block[at : at + ROW_SIZE].tolist()
+            row: list[int] = self._block[at : at + HOT_SIZE].tolist()
             for gauge in ROW_GAUGES:
                 row[gauge] = 0
             self.rows.append(row)
@@ -61,6 +69,10 @@ class Counts:
         """Count a request that one color could not take and another did."""
         self.fallbacks[from_slot * MAX_COLORS + to_slot] += 1
 
+    def note(self, slot: int, place: int) -> None:
+        """Count one of the things that happen seldom; `place` is that of its bucket in the row."""
+        self._block[ROWS_AT + slot * ROW_SIZE + place] += 1
+
     def publish(self) -> None:
         """Copy all counts to the shared block."""
         block = self._block
@@ -68,7 +80,7 @@ class Counts:
         block[FALLBACKS_AT:ROWS_AT] = array("q", self.fallbacks)
         at = ROWS_AT
         for row in self.rows:
-            block[at : at + ROW_SIZE] = array("q", row)
+            block[at : at + HOT_SIZE] = array("q", row)
             at += ROW_SIZE
 
 

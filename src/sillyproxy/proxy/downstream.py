@@ -368,7 +368,13 @@ class Downstream:
         exchange = self.exchange
         exchange.refuse(problem, line, began_ns or self.edge.loop.now_ns)
         self.write(
-            build_reply(problem, date=self.edge.date(), close=True, head_only=line.startswith(b"HEAD "))
+            build_reply(
+                problem,
+                date=self.edge.date(),
+                close=True,
+                request_id=exchange.request_id,
+                head_only=line.startswith(b"HEAD "),
+            )
         )
         self.linger()
 

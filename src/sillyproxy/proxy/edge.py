@@ -19,6 +19,7 @@ from sillyproxy.errors import Problem
 from sillyproxy.http1.forward import RequestPlans, ResponsePlans, peer_fields
 from sillyproxy.metrics.layout import Row, Worker
 from sillyproxy.metrics.slab import Counts
+from sillyproxy.metrics.spans import Span
 from sillyproxy.proxy.budget import RetryBudget
 from sillyproxy.proxy.generations import Generations
 from sillyproxy.proxy.limits import RELAY_BYTES
@@ -27,6 +28,7 @@ from sillyproxy.proxy.loop import Loop
 from sillyproxy.proxy.passive import FELL_BACK, PassiveHealth, Term
 from sillyproxy.proxy.record import Recorder
 from sillyproxy.proxy.teller import OFTEN_NS, Teller
+from sillyproxy.proxy.tracing import Tracer
 from sillyproxy.proxy.upstream import expire_idle
 from sillyproxy.proxy.waiting import WaitingRoom
 from sillyproxy.tools.channel import Endpoints
@@ -42,8 +44,20 @@ if TYPE_CHECKING:
 # Clients whose forwarding fields are kept ready.
 _MAX_PEERS: Final = 4096
 
+# The longest round is that of one or two of these.
+_LAG_NS: Final = 5 * SECOND_NS
+
 # The address of a client that has none: it came over a unix socket (RFC 7239, 6.2).
 UNKNOWN: Final = "unknown"
+
+
+def _forget(_span: Span) -> None:
+    """Nobody wants to know."""
+
+
+def _plans_by(config: Config) -> tuple[str, bool]:
+    """Return what requests are read by, beside who sends them."""
+    return config.color_header, config.tracing.mode != "off"
 
 
 class Edge:
@@ -51,7 +65,8 @@ class Edge:
     The shared state of one worker's data plane.
 
     `log` takes (level, message, fields); what `report` and `report_ejection` take, `PassiveHealth`
-    says. `shedding`: nobody new is to be let in. `queued` exchanges wait for an endpoint with room.
+    says, and `tell_span` each exchange of a sampled trace. `shedding`: nobody new is to be let in.
+    `queued` exchanges wait for an endpoint with room.
     """
 
     table: Table
@@ -64,6 +79,7 @@ class Edge:
         log: Callable[..., None],
         report: Callable[[str, Endpoint, bool, str], None],
         report_ejection: Callable[[str, Endpoint, Term, str], None],
+        tell_span: Callable[[Span], None] = _forget,
     ) -> None:
         self.counts = counts
         self.worker_counts = counts.worker
@@ -75,6 +91,7 @@ class Edge:
         self.passive = PassiveHealth(self, report, report_ejection)
         self.waiting = WaitingRoom(self)
         self.retries = RetryBudget(self)
+        self.tracer = Tracer(config.tracing, tell_span)
         self.queued = 0
         self.shedding = False
         self.connections: set[Downstream] = set()
@@ -88,6 +105,7 @@ class Edge:
         self.next_id = 0
         self._date = b""
         self._date_second = 0
+        self._lag_before_ns = self._lag_until_ns = 0
         self._set(config)
         self.loop = Loop(self._tick_s(), self.tick, self.settle, self.crash)
         self.generations = Generations(self, config)
@@ -100,7 +118,8 @@ class Edge:
         """
         before = self.config
         self._set(config)
-        if (before.color_header, before.trusted_proxies) != (config.color_header, config.trusted_proxies):
+        self.tracer.apply(config.tracing)
+        if _plans_by(before) != _plans_by(config) or before.trusted_proxies != config.trusted_proxies:
             for down in self.connections:
                 down.plans = self.plans_for(down.ip)
         if not self.draining:
@@ -126,9 +145,10 @@ class Edge:
         self.idle_ns = int(timeouts.idle_s * SECOND_NS)
         self.max_head = limits.header_bytes
         self.max_body = limits.body_bytes
-        if before is None or before.color_header != config.color_header:
+        if before is None or _plans_by(before) != _plans_by(config):
+            header, traced = _plans_by(config)
             self.plans, self.trusted_plans = (
-                tuple(RequestPlans(config.color_header, trusted=trusted, minor=minor) for minor in (0, 1))
+                tuple(RequestPlans(header, trusted=trusted, minor=minor, traced=traced) for minor in (0, 1))
                 for trusted in (False, True)
             )
         self.drop_trailers = frozenset((config.color_header.lower().encode(),))
@@ -235,6 +255,7 @@ class Edge:
             - worker[Worker.LOST]
         )
         worker[Worker.CONNECTIONS_OPEN] = len(self.connections)
+        self._settle_lag(self.loop.now_ns)
         if self.recorder.dropped != worker[Worker.LOG_DROPPED]:
             worker[Worker.LOG_DROPPED] = self.recorder.dropped
             self._tell_dropped()
@@ -247,6 +268,18 @@ class Edge:
         if self.table.leaving:
             self.generations.settle_leaving()
         self.counts.publish()
+
+    def _settle_lag(self, now_ns: int) -> None:
+        """Show the longest round of this stretch of time and of the one before."""
+        lag_ns = max(self.loop.longest_ns, self._lag_before_ns)
+        if now_ns >= self._lag_until_ns:
+            # After a time without a round there is none before.
+            is_fresh = now_ns < self._lag_until_ns + _LAG_NS
+            self._lag_before_ns = self.loop.longest_ns if is_fresh else 0
+            self.loop.longest_ns = 0
+            self._lag_until_ns = now_ns + _LAG_NS
+        self.worker_counts[Worker.LOOP_LAG_NS] = lag_ns
+        self.worker_counts[Worker.PUBLISHED_NS] = now_ns
 
     def crash(self, call: Callable[..., None]) -> None:
         """

@@ -19,7 +19,16 @@ from sillyproxy.errors import BadRequest, Problem
 from sillyproxy.http1.forward import chain_fields, peer_fields
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, Chunked, ChunkError
 from sillyproxy.http1.reply import build_options_reply, build_reply, build_trace_reply
-from sillyproxy.metrics.layout import ROW_HEAD, Row, Worker, bucket_of
+from sillyproxy.http1.trace import Trace, traceparent_line
+from sillyproxy.metrics.layout import (
+    CONNECTS_AT,
+    DURATIONS_AT,
+    SIZES_IN_AT,
+    SIZES_OUT_AT,
+    Row,
+    Worker,
+    bucket_of,
+)
 from sillyproxy.proxy.budget import IDEMPOTENT
 from sillyproxy.proxy.edge import Edge
 from sillyproxy.proxy.failure import broke, cut_short
@@ -56,7 +65,10 @@ class Exchange:
     `upload` and `download` say what is still to come of the two bodies: bytes, CHUNKED,
     UNTIL_CLOSE, or 0 when all has come. `first` is what came of the request's body along
     with its head; the request can be sent again as long as that is all of it. `retried`: it
-    was, `repeats` times although it may have been acted on. `has_waited`: in the queue.
+    was, `repeats` times although it may have been acted on. `has_waited`: in the queue. `sent_ns`
+    is when it was sent to an endpoint last (or began to wait in the queue), `first_byte_ns` when
+    the head of the final response was here, 0 if none was; monotonic. `trace` is its span, once
+    somebody needs it.
     """
 
     __slots__ = (
@@ -71,6 +83,7 @@ class Exchange:
         "endpoint",
         "fields",
         "first",
+        "first_byte_ns",
         "has_waited",
         "informed",
         "keep",
@@ -81,10 +94,12 @@ class Exchange:
         "repeats",
         "retried",
         "reusable",
+        "sent_ns",
         "started_ns",
         "state",
         "status",
         "target",
+        "trace",
         "tried",
         "tunnel",
         "untaken",
@@ -111,6 +126,7 @@ class Exchange:
         self.upload = self.download = 0
         self.bytes_in = self.bytes_out = 0
         self.status = 0
+        self.sent_ns = self.first_byte_ns = 0
         self.informed = 0
         self.repeats = 0
         self.retried = False
@@ -120,6 +136,7 @@ class Exchange:
         self.upload_broken = False
         self.reusable = False
         self.untidy = False  # there is something for _tidy
+        self.trace: Trace | None = None
         self.tunnel: Tunnel | None = None
         self.untaken = (0, 0)  # which exchange, and what its peer had not taken at the last look
 
@@ -294,12 +311,15 @@ class Exchange:
         if self.number == number and self.state == CONNECTING and self.upstream is None:
             self.connect(endpoint)
 
-    def connected(self) -> None:
-        """The connection is open."""
+    def connected(self, took_ns: int) -> None:
+        """The connection is open, after `took_ns`."""
         upstream = self.upstream
         color = self.color
         assert upstream is not None
         assert color is not None
+        counts = self.edge.counts
+        counts.rows[color.slot][Row.CONNECT_NS] += took_ns
+        counts.note(color.slot, CONNECTS_AT + bucket_of(took_ns))
         if upstream.endpoint.failures:
             self.edge.passive.welcome(color, upstream.endpoint)
         self.await_response()
@@ -372,10 +392,11 @@ class Exchange:
         assert plan is not None
         assert color is not None
         self.state = WAITING
+        self.sent_ns = self.edge.loop.now_ns
         # Whose request has an id of its own has it among its fields; the peer's fields end with
         # the beginning of ours.
         if plan.common:
-            head = b"%b %b%b HTTP/1.1%b%b%b%08x\r\n\r\n%b" % (
+            head = b"%b %b%b HTTP/1.1%b%b%b%08x%b\r\n\r\n%b" % (
                 self.method,
                 upstream.endpoint.base,
                 self.target,
@@ -383,6 +404,7 @@ class Exchange:
                 color.field,
                 down.peer,
                 self.number,
+                self._trace_line() if self.edge.tracer.starts else b"",
                 self.first,
             )
         else:
@@ -412,6 +434,7 @@ class Exchange:
         lines.append(peer_fields(down.ip) if plan.chain is None else chain_fields(plan.chain, down.ip))
         if not plan.request_id:
             lines.append(b"\r\nX-Request-ID: " + self.request_id)
+        lines.append(self._trace_line())
         return b"%b %b%b HTTP/1.1%b\r\n\r\n%b" % (
             self.method,
             b"" if self.target == b"*" else endpoint.base,
@@ -420,12 +443,15 @@ class Exchange:
             self.first,
         )
 
+    def _trace_line(self) -> bytes:
+        trace = self.edge.tracer.join(self)
+        return b"" if trace is None else traceparent_line(trace)
+
     @property
     def request_id(self) -> bytes:
-        """The client's id of its request, or ours; empty for what was no request."""
-        if self.plan is None:
-            return b""
-        return self.plan.request_id or b"%b%08x" % (self.edge.id_prefix, self.number)
+        """The client's id of its request, or ours."""
+        given = self.plan.request_id if self.plan is not None else b""
+        return given or b"%b%08x" % (self.edge.id_prefix, self.number)
 
     # -- 3. The request's body ----------------------------------------------------------
 
@@ -551,6 +577,7 @@ class Exchange:
         self.target = self.target.translate(_LOGGABLE)
         self.plan = None
         self.started_ns = began_ns
+        edge.next_id = self.number = edge.next_id + 1
         edge.worker_counts[Worker.ACCEPTED] += 1
         self.record(problem.status, Worker.REPLIED, problem)
 
@@ -561,6 +588,7 @@ class Exchange:
             problem,
             date=self.edge.date(),
             close=not keep,
+            request_id=self.request_id,
             head_only=self.method == b"HEAD",
             extra=b"Retry-After: 1\r\n" if problem.status == 503 else b"",
             minor=self.minor,
@@ -616,23 +644,34 @@ class Exchange:
                 edge.passive.note_slow(self, duration_ns)
         row[status // 100 if status != 499 else 0] += 1
         row[_DURATION_NS] += duration_ns
-        row[ROW_HEAD + bucket_of(duration_ns)] += 1
-        row[_BYTES_OUT] += self.bytes_out
+        row[DURATIONS_AT + bucket_of(duration_ns)] += 1
+        bytes_out = self.bytes_out
+        row[_BYTES_OUT] += bytes_out
+        row[SIZES_OUT_AT + bytes_out.bit_length()] += 1
+        trace = self.trace
+        if problem is not None and trace is None:
+            trace = edge.tracer.join(self)  # it may have ended before it was sent anywhere
+        if trace is not None:
+            edge.tracer.record(self, trace, status, duration_ns, problem)
         if edge.logs:
             edge.recorder.add(self, status, duration_ns, problem)
+        if trace is not None:
+            self.trace = None
         edge.loop.unsettled = True
         if edge.queued:
             edge.loop.soon(edge.waiting.serve)
         self.state = OVER
         self.color = self.endpoint = None
-        self.bytes_out = 0
+        self.bytes_out = self.first_byte_ns = 0
         if self.untidy:
-            self._tidy(row)
+            self._tidy(row, color.slot if color is not None else 0)
         return ended_ns
 
-    def _tidy(self, row: list[int]) -> None:
+    def _tidy(self, row: list[int], slot: int) -> None:
         """Count and put back what most exchanges never touch."""
-        row[_BYTES_IN] += self.bytes_in
+        if self.bytes_in:
+            row[_BYTES_IN] += self.bytes_in
+            self.edge.counts.note(slot, SIZES_IN_AT + self.bytes_in.bit_length())
         self.untidy = False
         self.bytes_in = self.upload = 0
         self.first = b""

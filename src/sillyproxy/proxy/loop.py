@@ -49,7 +49,8 @@ class Loop:
 
     `now_ns` is the monotonic time at which the current round began. `on_tick` is called
     every `tick_s` while `ticking` is set, `on_settle` soon after `unsettled` was set, once
-    for all that happened in between; `on_crash` gets the call that raised.
+    for all that happened in between; `on_crash` gets the call that raised. `longest_ns` is how
+    long the longest round took since somebody set it to 0.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Loop:
         self.ticking = False
         self.unsettled = False
         self.stopped = False
+        self.longest_ns = 0
 
     def set_tick(self, tick_s: float) -> None:
         """Tick every `tick_s` from now on."""
@@ -140,6 +142,10 @@ class Loop:
                 self._on_settle()
             if closing:
                 self._dispose()
+            # Who was ready when this round began, and did not come up in it, has waited as long.
+            spent_ns = monotonic_ns() - now_ns
+            if spent_ns > self.longest_ns:
+                self.longest_ns = spent_ns
 
     def _dispose(self) -> None:
         for owner in self._closing:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sillyproxy.errors import Problem
-from sillyproxy.metrics.layout import ROW_HEAD, Row, quantile_ns
+from sillyproxy.metrics.layout import DURATIONS_AT, FIRST_BYTES_AT, Row, quantile_ns
 from sillyproxy.proxy.teller import OFTEN_NS, SELDOM_NS
 from sillyproxy.tools.channel import Address, Endpoints
 from sillyproxy.traffic import outlier
@@ -180,7 +180,7 @@ class PassiveHealth:
             return
         self._look_at_ns = now_ns + _LOOK_EVERY_NS
         for color in self._edge.table.colors:
-            buckets = color.row[ROW_HEAD:]
+            buckets = color.row[DURATIONS_AT:FIRST_BYTES_AT]
             before = self._durations.get(color.slot)
             if before is None:
                 self._durations[color.slot] = buckets

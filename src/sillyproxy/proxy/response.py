@@ -14,7 +14,7 @@ from sillyproxy import errors
 from sillyproxy.errors import BadResponse
 from sillyproxy.http1.forward import without_chunks
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, UNTIL_CLOSE, Chunked
-from sillyproxy.metrics.layout import Worker
+from sillyproxy.metrics.layout import FIRST_BYTES_AT, Row, Worker, bucket_of
 from sillyproxy.proxy.failure import GATEWAY_ERRORS, blame, broke, fail, malformed, repeat
 from sillyproxy.proxy.limits import RELAY_BYTES
 from sillyproxy.proxy.loop import GONE
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _FIRST_READ_BYTES: Final = 65536
 _MAX_INFORMATIONAL: Final = 32
 _ANSWERED: Final = int(Worker.ANSWERED)
+_FIRST_BYTE_NS: Final = int(Row.FIRST_BYTE_NS)
 
 
 def read_head(exchange: Exchange, events: int) -> None:
@@ -121,6 +122,13 @@ def _answer(exchange: Exchange, plan: ResponsePlan, data: bytes, end: int, *, mo
     upstream = exchange.upstream
     assert upstream is not None
     exchange.status = plan.status
+    exchange.first_byte_ns = now_ns = edge.loop.now_ns
+    color = exchange.color
+    assert color is not None
+    took_ns = now_ns - exchange.sent_ns
+    row = color.row
+    row[_FIRST_BYTE_NS] += took_ns
+    row[FIRST_BYTES_AT + bucket_of(took_ns)] += 1
     body = plan.body
     if exchange.method == b"HEAD" or plan.status in (204, 304):
         body = 0

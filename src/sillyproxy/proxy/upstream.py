@@ -39,6 +39,7 @@ class Upstream:
     """
 
     __slots__ = (
+        "began_ns",
         "closed",
         "connecting",
         "edge",
@@ -75,6 +76,7 @@ class Upstream:
         self.connecting = True
         self.waits_writable = True
         self.idle_since_ns = 0
+        self.began_ns = edge.loop.now_ns
 
     def connect(self) -> bool:
         """Begin to connect; `Exchange.connected` or `.connect_failed` follows. False if it failed at once."""
@@ -136,7 +138,7 @@ class Upstream:
             # Waiting to write as well would tell us of every acknowledgement that crosses a read.
             self.waits_writable = False
             self.edge.loop.change(self.fd, READ)
-            exchange.connected()
+            exchange.connected(self.edge.loop.now_ns - self.began_ns)
 
     def expire(self) -> None:
         """Give up connecting: it took too long."""

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sillyproxy import errors
-from sillyproxy.metrics.layout import Row
+from sillyproxy.metrics.layout import QUEUE_WAITS_AT, Row, bucket_of
 from sillyproxy.proxy.teller import OFTEN_NS
 
 if TYPE_CHECKING:
@@ -39,13 +39,18 @@ class WaitingRoom:
             edge.teller.tell("warning", "queue is full", OFTEN_NS, color=color.name, waiting=len(queue))
             return False
         queue.append(exchange)
+        exchange.sent_ns = edge.loop.now_ns
         edge.queued += 1
         self._mark(color.name)
         exchange.down.deadline_ns = edge.loop.now_ns + int(asked.queue_timeout_s * 1e9)
         return True
 
     def leave(self, exchange: Exchange, color: ColorAtWork) -> None:
-        """Let an exchange go that waited: it was served, or gave up."""
+        """Let an exchange go that waited: it was served, or gave up. Count how long."""
+        counts = self._edge.counts
+        waited_ns = self._edge.loop.now_ns - exchange.sent_ns
+        counts.rows[color.slot][Row.QUEUE_WAIT_NS] += waited_ns
+        counts.note(color.slot, QUEUE_WAITS_AT + bucket_of(waited_ns))
         self._queues[color.name].remove(exchange)
         self._edge.queued -= 1
         self._mark(color.name)

@@ -14,6 +14,7 @@ from sillyproxy.config.schema import Config
 from sillyproxy.metrics import slab
 from sillyproxy.metrics.layout import MAX_WORKERS
 from sillyproxy.metrics.layout import Worker as Count
+from sillyproxy.metrics.spans import RING_BYTES, ring_of
 from sillyproxy.setup import ControllerSetup, WorkerSetup
 from sillyproxy.supervisor.addresses import Addresses
 from sillyproxy.supervisor.processes import Process
@@ -40,6 +41,8 @@ class Forks:
     ) -> None:
         self.addresses = addresses
         self.memory = memoryview(mmap.mmap(-1, MAX_WORKERS * slab.BLOCK_BYTES))
+        # Whose pages nobody writes take no memory.
+        self._spans = memoryview(mmap.mmap(-1, MAX_WORKERS * RING_BYTES))
         self.to_workers: list[Channel] = []
         self._to_controller: list[Channel] = []
         self._run_worker = run_worker
@@ -93,6 +96,7 @@ class Forks:
                 self._lifeline,
                 self.memory,
                 control,
+                ring_of(self._spans, index),
             )
         )
 
@@ -108,6 +112,7 @@ class Forks:
                 admin,
                 self.to_workers,
                 self.memory,
+                self._spans,
                 self._lifeline,
                 control,
                 self._lasting,
