@@ -62,10 +62,10 @@ def make_point(seq: int, colors: dict[str, Behaviour]) -> Data:
     return {"seq": seq, "time": START + seq, "colors": shown}
 
 
-def make_endpoint(address: str, upstream: str, **other: Any) -> Data:
+def make_endpoint(address: str, **other: Any) -> Data:
     """Return an endpoint that is up, or what `other` says."""
     up: Data = {"state": "up", "reason": "", "until": None, "ejections": 0, "avoided_by": {}}
-    endpoint = {"address": address, "upstream": upstream, **up, **other}
+    endpoint = {"address": address, "upstream": 0, **up, **other}
     return {**endpoint, "up": endpoint["state"] == "up"}
 
 
@@ -98,7 +98,7 @@ def make_color(name: str, color: Behaviour, seq: int, colors: dict[str, Behaviou
         "fallbacks": 0,
         "upstreams": [upstream],
         "upstream_connections": {"active": round(rate * color.p50_ms / 1000), "idle": 6},
-        "endpoints": [make_endpoint(f"10.0.{number + 1}.{host}:8080", upstream) for host in (3, 4)],
+        "endpoints": [make_endpoint(f"10.0.{number + 1}.{host}:8080") for host in (3, 4)],
     }
 
 
@@ -233,7 +233,6 @@ def canary(seq: int) -> Data:
     frame = make_frame(seq, colors, comparisons=[WORSE], events=EVENTS)
     frame["colors"][1]["endpoints"][1] = make_endpoint(
         "10.0.2.4:8080",
-        "http://myapp-v2:8080",
         state="ejected",
         reason="5 failures in a row",
         until=frame["time"] + 23,
@@ -333,7 +332,8 @@ def hostile(seq: int) -> Data:
         reload={"result": "refused", "at": START, "problems": [HOSTILE], "generation": 3},
     )
     for color in frame["colors"]:
-        color["endpoints"] = [make_endpoint(HOSTILE, HOSTILE, state="unhealthy", reason=HOSTILE)]
+        color["upstreams"] = [HOSTILE]
+        color["endpoints"] = [make_endpoint(HOSTILE, state="unhealthy", reason=HOSTILE)]
     frame["config"]["settings"] = [{"name": HOSTILE, "value": HOSTILE, "origin": HOSTILE, "help": HOSTILE}]
     return frame
 

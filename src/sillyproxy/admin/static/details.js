@@ -31,7 +31,7 @@ export class Details {
   update(frame) {
     this.now = frame.time;
     const endpoints = frame.colors.flatMap((color) =>
-      color.endpoints.map((endpoint) => ({ ...endpoint, color: color.name })),
+      color.endpoints.map((endpoint) => ({ ...endpoint, color: color.name, url: color.upstreams[endpoint.upstream] ?? "" })),
     );
     const up = endpoints.filter((endpoint) => endpoint.up).length;
     write(byId("endpoints-facts"), endpoints.length ? `${up} of ${words.count(endpoints.length)} up` : "");
@@ -47,9 +47,9 @@ export class Details {
     return new Table(byId("endpoints-table"), {
       caption: "Endpoints of every color",
       empty: "No endpoint is known.",
-      keyOf: (one) => `${one.color}\n${one.upstream}\n${one.address}`,
+      keyOf: (one) => `${one.color}\n${one.url}\n${one.address}`,
       columns: [
-        { name: "Endpoint", kind: "code", draw: writeEndpoint },
+        { name: "Endpoint", kind: "code address", draw: writeEndpoint },
         { name: "Color", draw: (cell, one) => writeColor(cell, one.color, this.inks) },
         { name: "State", draw: (cell, one) => writeState(cell, one) },
         { name: "Why", kind: "words", text: (one) => one.reason || words.NONE },
@@ -105,12 +105,13 @@ export class Details {
 
 function writeEndpoint(cell, one) {
   const parts = inside(cell, () => {
-    const made = { address: h("span"), upstream: h("span", { class: "note" }) };
-    cell.append(made.address, made.upstream);
+    const made = { address: h("span"), url: h("span", { class: "note" }) };
+    cell.append(made.address, made.url);
     return made;
   });
   write(parts.address, one.address);
-  write(parts.upstream, one.upstream);
+  // A URL that only repeats the address says nothing.
+  write(parts.url, one.url === `http://${one.address}` ? "" : one.url);
 }
 
 function writeState(cell, one) {
@@ -205,10 +206,11 @@ class Settings {
 
 function writeSetting(cell, setting) {
   const parts = inside(cell, () => {
-    const made = { name: h("span", { class: "setting-name" }), help: h("span", { class: "note" }) };
-    cell.append(made.name, made.help);
+    const made = { name: h("span", { class: "setting-name" }) };
+    // Between backticks stands what an operator would type.
+    const pieces = (setting.help ?? "").split("`").map((piece, place) => (place % 2 ? h("code", {}, piece) : piece));
+    cell.append(made.name, h("span", { class: "note" }, ...pieces));
     return made;
   });
   write(parts.name, setting.name);
-  write(parts.help, setting.help ?? "");
 }
