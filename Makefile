@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-compiled check lint types compiled bench faults soak fuzz screenshots clean
+.PHONY: demo test test-compiled check lint types compiled bench faults soak observe fuzz screenshots clean
 
 demo: $(VENV)/.dev
 	@$(BIN)/sillyproxy demo
@@ -46,6 +46,11 @@ faults: $(VENV)/.bench
 # Half an hour of churn in everything; make soak SOAK="--minutes 2 --out soak.json" is a look.
 soak: $(VENV)/.bench
 	@$(BIN)/python -m bench.soak $(SOAK)
+
+# What it costs to be watched: CPU with and without telling, latency beside 50 dashboards; a quarter of an hour.
+observe: $(VENV)/.bench
+	@$(BIN)/python -m bench.observe cost
+	@$(BIN)/python -m bench.observe watch
 
 # A million messages against h11; FUZZ="--seed N --start M" repeats a run or goes on with one.
 fuzz: $(VENV)/.dev

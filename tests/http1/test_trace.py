@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sillyproxy.http1.forward import RequestPlans
-from sillyproxy.http1.trace import Parent, Trace, read_traceparent, traceparent_line
+from sillyproxy.http1.trace import Parent, read_traceparent, traceparent_line
 
 TRACE, SPAN = b"0af7651916cd43dd8448eb211c80319c", b"b7ad6b7169203331"
 GOOD = b"00-%b-%b-01" % (TRACE, SPAN)
@@ -86,5 +86,5 @@ def test_what_is_read_can_be_written(value: bytes) -> None:
     assert re.fullmatch(rb"[0-9a-f]{32}", parent.trace_id)
     assert re.fullmatch(rb"[0-9a-f]{16}", parent.span_id)
     assert 0 not in (int(parent.trace_id, 16), int(parent.span_id, 16))
-    line = traceparent_line(Trace(parent.trace_id, parent.span_id, b"", parent.flags))
+    line = traceparent_line((parent.trace_id, parent.span_id, b"", parent.flags))
     assert read_traceparent(line.removeprefix(b"\r\ntraceparent: ")) == parent

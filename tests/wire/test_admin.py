@@ -46,14 +46,16 @@ def test_startupz(proxy: Running) -> None:
     wait_until(lambda: ask(proxy.admin, "/startupz") == (503, f"not started: {colors}\n"), "the first tries")
 
 
-@pytest.mark.parametrize("path", ["/", "/nonsense", "/healthz/", "/api"])
+@pytest.mark.parametrize("path", ["/nonsense", "/static/", "/static/../app.py", "/healthz/", "/api"])
 def test_other_paths_are_not_found(proxy: Running, path: str) -> None:
     """What is not there is 404."""
     assert ask(proxy.admin, path)[0] == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/startupz", "/metrics", "/api/status"])
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/readyz", "/startupz", "/metrics", "/api/status", "/api/live", "/api/events"]
+)
 def test_other_methods_are_not_allowed(proxy: Running, path: str, method: str) -> None:
     """Nothing on the admin listener can be changed."""
     assert ask(proxy.admin, path, method)[0] == 405
@@ -185,14 +187,13 @@ def test_admin_off() -> None:
 
 
 def test_silent_clients_do_not_crowd_out_the_health_check() -> None:
-    """Clients that connect to the admin listener and say nothing are closed, and others answered again."""
+    """However many clients connect to the admin listener and say nothing, the health check is answered."""
     with running() as proxy, ExitStack() as silent:
         proxy.wait_serving()
         host, _, port = proxy.admin.rpartition(":")
-        for _ in range(150):
+        for _ in range(300):
             silent.enter_context(closing(socket.create_connection((host, int(port)))))
-        wait_until(lambda: ask(proxy.admin, "/healthz")[0] == 503, "the limit of connections")
-        wait_until(lambda: ask(proxy.admin, "/healthz")[0] == 200, "the silent clients to be closed")
+        assert [ask(proxy.admin, path)[0] for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
 
 
 def test_metrics_are_cheap_to_ask_for(proxy: Running) -> None:

@@ -117,6 +117,10 @@ class Board:
         workers = max([self.config.workers, *(n + 1 for n in used)])
         return [block_of(self.memory, n) for n in range(workers)]
 
+    def block(self, worker: int) -> memoryview:
+        """Return what one worker has counted, whether there is one or not."""
+        return block_of(self.memory, worker)
+
     def slots(self) -> list[tuple[str, int]]:
         """Return the colors that were looked for since the start, with their row in the counts."""
         return [(name, slot) for slot, name in enumerate(self.config.slots, 1)]

@@ -85,9 +85,10 @@ class Chronicle:
             self._note("refused", "error", f"configuration refused: {first}{rest}")
 
     def _look_at_workers(self) -> None:
-        board, blocks = self._board, self._board.blocks()
+        board = self._board
         now = {
-            index: worker.pid if blocks[index][Worker.PID] else 0 for index, worker in board.workers.items()
+            index: worker.pid if board.block(index)[Worker.PID] else 0
+            for index, worker in board.workers.items()
         }
         before, self._workers = self._workers, now
         if not self._complete:

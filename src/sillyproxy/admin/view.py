@@ -118,7 +118,6 @@ def _per_s(count: int, window: Window) -> float:
 
 
 def _workers(board: Board) -> list[dict[str, Any]]:
-    blocks = board.blocks()
     shown = []
     for index, worker in sorted(board.workers.items()):
         figures = read_figures(worker.pid)
@@ -129,7 +128,7 @@ def _workers(board: Board) -> list[dict[str, Any]]:
                 "generation": worker.generation,
                 "memory_bytes": figures.memory_bytes if figures else None,
                 "open_files": figures.open_files if figures else None,
-                "loop_lag_ms": milliseconds(blocks[index][Worker.LOOP_LAG_NS] / 1e6),
+                "loop_lag_ms": milliseconds(board.block(index)[Worker.LOOP_LAG_NS] / 1e6),
             }
         )
     return shown

@@ -26,13 +26,9 @@ class Parent(NamedTuple):
     flags: int
 
 
-class Trace(NamedTuple):
-    """Our span within a trace; `parent_id` is empty where the trace begins here."""
-
-    trace_id: bytes
-    span_id: bytes
-    parent_id: bytes
-    flags: int
+# Our span within a trace: the ids of the trace, of the span, and of its parent, empty where the trace
+# begins here; the flags. A plain tuple: each request makes one, and a named one costs six times that.
+Trace = tuple[bytes, bytes, bytes, int]
 
 
 def read_traceparent(value: bytes) -> Parent | None:
@@ -59,7 +55,8 @@ def traceparent_line(trace: Trace) -> bytes:
     """
     Return the field line that names us as the parent, beginning with CRLF.
 
-    >>> traceparent_line(Trace(b"0af7651916cd43dd8448eb211c80319c", b"00f067aa0ba902b7", b"", 1))
+    >>> traceparent_line((b"0af7651916cd43dd8448eb211c80319c", b"00f067aa0ba902b7", b"", 1))
     b'\\r\\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01'
     """
-    return b"\r\ntraceparent: 00-%b-%b-%02x" % (trace.trace_id, trace.span_id, trace.flags)
+    trace_id, span_id, _, flags = trace
+    return b"\r\ntraceparent: 00-%b-%b-%02x" % (trace_id, span_id, flags)

@@ -19,7 +19,7 @@ from sillyproxy.errors import BadRequest, Problem
 from sillyproxy.http1.forward import chain_fields, peer_fields
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, Chunked, ChunkError
 from sillyproxy.http1.reply import build_options_reply, build_reply, build_trace_reply
-from sillyproxy.http1.trace import Trace, traceparent_line
+from sillyproxy.http1.trace import SAMPLED, Trace
 from sillyproxy.metrics.layout import (
     CONNECTS_AT,
     DURATIONS_AT,
@@ -404,7 +404,7 @@ class Exchange:
                 color.field,
                 down.peer,
                 self.number,
-                self._trace_line() if self.edge.tracer.starts else b"",
+                self.edge.tracer.line(self) if self.edge.tracer.starts else b"",
                 self.first,
             )
         else:
@@ -434,7 +434,7 @@ class Exchange:
         lines.append(peer_fields(down.ip) if plan.chain is None else chain_fields(plan.chain, down.ip))
         if not plan.request_id:
             lines.append(b"\r\nX-Request-ID: " + self.request_id)
-        lines.append(self._trace_line())
+        lines.append(self.edge.tracer.line(self))
         return b"%b %b%b HTTP/1.1%b\r\n\r\n%b" % (
             self.method,
             b"" if self.target == b"*" else endpoint.base,
@@ -442,10 +442,6 @@ class Exchange:
             b"".join(lines),
             self.first,
         )
-
-    def _trace_line(self) -> bytes:
-        trace = self.edge.tracer.join(self)
-        return b"" if trace is None else traceparent_line(trace)
 
     @property
     def request_id(self) -> bytes:
@@ -651,7 +647,7 @@ class Exchange:
         trace = self.trace
         if problem is not None and trace is None:
             trace = edge.tracer.join(self)  # it may have ended before it was sent anywhere
-        if trace is not None:
+        if trace is not None and trace[3] & SAMPLED:
             edge.tracer.record(self, trace, status, duration_ns, problem)
         if edge.logs:
             edge.recorder.add(self, status, duration_ns, problem)

@@ -120,8 +120,11 @@ def compare(baseline: str, before: ColorSample, candidate: str, after: ColorSamp
 
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as plain data, for JSON."""
-    return asdict(comparison)
+    """Return a comparison as plain data, for JSON, without digits that mean nothing."""
+    data = asdict(comparison)
+    for measure in data["measures"]:
+        measure |= {key: round(value, 6) for key, value in measure.items() if isinstance(value, float)}
+    return data
 
 
 # The measures.
