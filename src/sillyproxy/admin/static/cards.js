@@ -1,6 +1,6 @@
 /* Each color's card: its figures, and each figure's last five minutes. */
 
-import { ceiling, largest, Line, lookBack } from "./chart.js";
+import { ceiling, extent, Line, lookBack } from "./chart.js";
 import { h, icon, redraw, set, show, sync, write } from "./dom.js";
 import { SPAN } from "./history.js";
 import * as words from "./words.js";
@@ -38,6 +38,7 @@ export class Cards {
     mount.addEventListener("pointerleave", () => onLook(null));
     this.drawn = null;
     this.most = {};
+    this.peak = {};
   }
 
   /** Write everything; lines only if there is a new second. */
@@ -48,7 +49,9 @@ export class Cards {
       this.drawn = state;
       this.lines = new Map(names.map((name) => [name, history.lines(name)]));
       for (const { key, least } of ROWS) {
-        this.most[key] = ceiling(largest([...this.lines.values()].map((lines) => lines[key])), least, this.most[key]);
+        const { reach, peak } = extent([...this.lines.values()].map((lines) => lines[key]));
+        this.most[key] = ceiling(reach, least, this.most[key]);
+        this.peak[key] = peak;
       }
       this.fresh = true;
     }
@@ -61,10 +64,16 @@ export class Cards {
     this.fresh = false;
   }
 
+  /** Return how far a figure's lines reach, and the peak that stands out above. */
+  scale(key, text) {
+    const above = this.peak[key] > this.most[key] * 1.05 ? ` ↑${text(this.peak[key])}` : "";
+    return words.scale(this.most[key], text) + above;
+  }
+
   writeRow(row, { key, name, now, text, least }, color, names, back) {
     const lines = this.lines.get(color.name);
     write(row.value, text(back ? lines[key][SPAN - 1 - back] : now(color)));
-    write(row.note, key === "share" ? `asked ${words.share(back ? lines.asked[SPAN - 1 - back] : color.share_asked)}` : words.scale(this.most[key], text));
+    write(row.note, key === "share" ? `asked ${words.share(back ? lines.asked[SPAN - 1 - back] : color.share_asked)}` : this.scale(key, text));
     row.line.mark(back);
     if (!this.fresh && row.drawn) return;
     row.drawn = true;

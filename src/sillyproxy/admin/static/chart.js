@@ -23,11 +23,15 @@ export function ceiling(value, least, before = 0) {
   return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= wanted * 0.9999);
 }
 
-/** Return the largest value of lines, 0 if there is none. */
-export function largest(lines) {
-  let most = 0;
-  for (const line of lines) for (const value of line) if (value > most) most = value;
-  return most;
+/**
+ * Return `{reach, peak}` of lines: up to where most of them are, and their highest value.
+ * One bad second would press all others flat; its line just ends at the top.
+ */
+export function extent(lines) {
+  const values = lines.flatMap((line) => [...line].filter((value) => !Number.isNaN(value))).sort((a, b) => a - b);
+  const peak = values.at(-1) ?? 0;
+  const common = values[Math.floor(values.length * 0.98)] ?? 0;
+  return { reach: Math.min(peak, common * 1.6), peak };
 }
 
 /** Return the path of a line, broken where nothing is known. */

@@ -107,7 +107,7 @@ function writeLookback(back) {
     byId("legend"),
     back
       ? "Figures of that moment: percentiles of that one second, rates of the ten seconds before it."
-      : `Percentiles: the last ${words.duration(frame.window_s)}. Rates and shares: the last 10 s. Lines: each second of the last 5 min, on one scale for all colors; grey are the other colors, dashed is the share asked for.`,
+      : `Percentiles: the last ${words.duration(frame.window_s)}. Rates and shares: the last 10 s. Lines: each second of the last 5 min, on one scale for all colors; grey are the other colors, dashed is the share asked for, ↑ a peak above the scale.`,
   );
 }
 
