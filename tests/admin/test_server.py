@@ -117,6 +117,20 @@ async def test_new_token_holds_at_once() -> None:
         assert (await admin.ask("/api/live", "Authorization: Bearer another-horse"))[0] == 200
 
 
+async def test_stream_ends_when_the_token_is_another() -> None:
+    """A dashboard that was opened with a token that is not valid any more is told nothing more."""
+    async with site(SILLYPROXY_ADMIN_TOKEN=TOKEN) as admin:
+        reader, writer = await admin.connect()
+        fields = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}"
+        writer.write(f"GET /api/events HTTP/1.1\r\n{fields}\r\n\r\n".encode())
+        await reader.readuntil(b"event: frame\n")
+        await reader.readuntil(b"\n\n")
+        admin.proxy.reload(SILLYPROXY_ADMIN_TOKEN="another-horse")
+        admin.tick()
+        assert b"event:" not in await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), PATIENCE_S)
+        writer.close()
+
+
 async def test_page_of_another_site_cannot_ask_by_its_own_name() -> None:
     """On the loopback and without a token, a Host field with another site's name is refused."""
     async with site() as admin:

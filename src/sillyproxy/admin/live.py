@@ -65,6 +65,14 @@ class Live:
 
     # For one watcher.
 
+    def may_watch(self, token: str | None) -> bool:
+        """Tell whether who was let in with this token may go on."""
+        return not self.closing and self._board.config.admin_token == token
+
+    def token(self) -> str | None:
+        """Return the token of now; None if there is none."""
+        return self._board.config.admin_token
+
     def add(self, watcher: asyncio.Event) -> None:
         """Set this event when there is news, from now on."""
         self._watchers.add(watcher)

@@ -70,7 +70,8 @@ class EventStream:
     async def _tell(self, news: asyncio.Event, gone: asyncio.Task[None], send: Send) -> None:
         live, loop = self._live, asyncio.get_running_loop()
         events, taken_at = live.first_events(self._window_s, self._since), loop.time()
-        while not (live.closing or gone.done()):
+        token = live.token()
+        while live.may_watch(token) and not gone.done():
             if events:
                 self._since = live.history.seq
                 # Uvicorn waits in here while much is pending.
@@ -78,6 +79,8 @@ class EventStream:
                     await send({"type": "http.response.body", "body": events, "more_body": True})
             await news.wait()
             news.clear()
+            if not live.may_watch(token):
+                break
             events = b""
             if not self._connection.pending_bytes():
                 taken_at = loop.time()
