@@ -31,8 +31,8 @@ MOST_BYTES = 200_000
 # Few enough for a small file, many enough for smooth letters.
 PALETTE = 96
 PICTURES: dict[str, dict[str, Any]] = {
-    "dashboard-light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 1500}},
-    "dashboard-dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 1500}},
+    "dashboard-light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 1570}},
+    "dashboard-dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 1570}},
     "dashboard-phone": {
         "color_scheme": "light",
         "viewport": {"width": 390, "height": 1340},

@@ -64,16 +64,11 @@ export class Cards {
     this.fresh = false;
   }
 
-  /** Return how far a figure's lines reach, and the peak that stands out above. */
-  scale(key, text) {
-    const above = this.peak[key] > this.most[key] * 1.05 ? ` ↑${text(this.peak[key])}` : "";
-    return words.scale(this.most[key], text) + above;
-  }
-
   writeRow(row, { key, name, now, text, least }, color, names, back) {
     const lines = this.lines.get(color.name);
     write(row.value, text(back ? lines[key][SPAN - 1 - back] : now(color)));
-    write(row.note, key === "share" ? `asked ${words.share(back ? lines.asked[SPAN - 1 - back] : color.share_asked)}` : this.scale(key, text));
+    write(row.note, key === "share" ? `asked ${words.share(back ? lines.asked[SPAN - 1 - back] : color.share_asked)}` : words.scale(this.most[key], text));
+    write(row.peak, this.peak[key] > this.most[key] * 1.05 ? ` ↑${text(this.peak[key])}` : "");
     row.line.mark(back);
     if (!this.fresh && row.drawn) return;
     row.drawn = true;
@@ -103,10 +98,11 @@ function make(color) {
   const facts = h("p", { class: "quiet card-facts" });
   const rows = ROWS.map(({ name }) => {
     const value = h("dd", { class: "value" });
-    const note = h("span", { class: "note" });
+    const note = h("span");
+    const peak = h("span", { class: "peak" });
     const line = new Line();
-    const node = h("div", { class: "row" }, h("dt", {}, h("span", {}, name), note), value, h("dd", { class: "drawn" }, line.node));
-    return { node, value, note, line, drawn: false };
+    const node = h("div", { class: "row" }, h("dt", {}, h("span", {}, name), h("span", { class: "note" }, note, peak)), value, h("dd", { class: "drawn" }, line.node));
+    return { node, value, note, peak, line, drawn: false };
   });
   const title = h("h3", {}, h("span", { class: "swatch", "aria-hidden": "true" }), h("span", { class: "name" }, color.name));
   const axis = h("p", { class: "note axis", "aria-hidden": "true" }, h("span", {}, "5 min ago"), h("span", {}, "now"));

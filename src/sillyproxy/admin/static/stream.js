@@ -10,7 +10,10 @@
 const SILENT_MS = 3500;
 // So long without a word from an open connection, and it is replaced.
 const DEAF_MS = 10_000;
+// After an answer that is no stream, the next try is so much later; each time twice as much, as a browser may
+// ask for a password each time.
 const AGAIN_MS = 2000;
+const AGAIN_MOST_MS = 30_000;
 
 export class Stream {
   /** `onHistory` and `onFrame` get what came; `onLink` whether the page is live, and since when not. */
@@ -19,6 +22,7 @@ export class Stream {
     this.source = null;
     this.heard = performance.now();
     this.opened = 0;
+    this.again = AGAIN_MS;
     setInterval(() => this.check(), 500);
   }
 
@@ -37,6 +41,7 @@ export class Stream {
   take(event, handler) {
     if (event.target !== this.source) return;
     this.heard = performance.now();
+    this.again = AGAIN_MS;
     handler(JSON.parse(event.data));
     this.handlers.onLink(0);
   }
@@ -49,6 +54,9 @@ export class Stream {
     const tried = now - this.opened;
     const closed = this.source.readyState === EventSource.CLOSED;
     const deaf = this.source.readyState === EventSource.OPEN && silence > DEAF_MS;
-    if ((closed && tried > AGAIN_MS) || (deaf && tried > DEAF_MS)) this.open(this.window);
+    if (closed && tried > this.again) {
+      this.again = Math.min(2 * this.again, AGAIN_MOST_MS);
+      this.open(this.window);
+    } else if (deaf && tried > DEAF_MS) this.open(this.window);
   }
 }
