@@ -37,7 +37,11 @@ export function set(node, attributes) {
 
 /** Set a node's text if it has changed. */
 export function write(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const only = node.firstChild;
+  // Changing a text node is cheaper than replacing it.
+  if (only && only === node.lastChild && only.nodeType === Node.TEXT_NODE) {
+    if (only.data !== text) only.data = text;
+  } else if (node.textContent !== text) node.textContent = text;
 }
 
 /** Show or hide. */
