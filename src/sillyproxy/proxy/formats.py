@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from sillyproxy.proxy.exchange import Exchange
     from sillyproxy.proxy.logfile import LineWriter
 
-_JSON: Final = (
+_JSON_FIRST: Final = (
     b'{"time":"%b","client":%b,"method":"%b","target":"%b","status":%d,"color":%b,"endpoint":%b,'
-    b'"bytes_in":%d,"bytes_out":%d,"duration_ms":%.3f,"request_id":"%b"%b}\n'
+    b'"bytes_in":%d,"bytes_out":%d,"duration_ms":%.3f,"request_id":"%b"'
 )
 _JSON_FIRST_BYTE: Final = b',"first_byte_ms":%.3f'
 _JSON_TRACE: Final = b',"trace_id":"%b","span_id":"%b"'
+_JSON: Final = _JSON_FIRST + b"%b}\n"
+_JSON_ANSWERED: Final = _JSON_FIRST + _JSON_FIRST_BYTE + b"}\n"
+_JSON_TRACED: Final = _JSON_FIRST + _JSON_FIRST_BYTE + _JSON_TRACE + b"}\n"
 _TEXT: Final = b'%b %b "%b %b" %d color=%b endpoint=%b bytes=%d duration=%.3fms id=%b%b\n'
 _TEXT_FIRST_BYTE: Final = b" first_byte=%.3fms"
 _TEXT_TRACE: Final = b" trace=%b span=%b"
@@ -81,17 +84,10 @@ class JsonRecorder(Recorder):
             request_id = b"%b%08x" % (exchange.edge.id_prefix, exchange.number)
         elif not is_plain(request_id, LONGEST_ID):
             request_id = json_text(request_id, LONGEST_ID)
-        tail = b"" if problem is None else self._problem(problem)
-        if first_byte_ns := exchange.first_byte_ns:
-            tail += _JSON_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
-        if (trace := exchange.trace) is not None:
-            tail += _JSON_TRACE % trace[:2]
-        if exchange.untidy or self.samples:
-            tail += self._rest(exchange)
         names = self._names
         color = exchange.color
         endpoint = exchange.endpoint
-        self.lines += _JSON % (
+        values = (
             self.stamp,
             names[exchange.down.ip],
             method,
@@ -103,8 +99,25 @@ class JsonRecorder(Recorder):
             exchange.bytes_out,
             duration_ns / 1e6,
             request_id,
-            tail,
         )
+        trace = exchange.trace
+        first_byte_ns = exchange.first_byte_ns
+        if problem is None and first_byte_ns and not (exchange.untidy or self.samples):
+            # As nearly always: one `%` for all of it.
+            first_byte_ms = (first_byte_ns - exchange.started_ns) / 1e6
+            if trace is None:
+                self.lines += _JSON_ANSWERED % (*values, first_byte_ms)
+            else:
+                self.lines += _JSON_TRACED % (*values, first_byte_ms, trace[0], trace[1])
+            return
+        tail = b"" if problem is None else self._problem(problem)
+        if first_byte_ns:
+            tail += _JSON_FIRST_BYTE % ((first_byte_ns - exchange.started_ns) / 1e6)
+        if trace is not None:
+            tail += _JSON_TRACE % trace[:2]
+        if exchange.untidy or self.samples:
+            tail += self._rest(exchange)
+        self.lines += _JSON % (*values, tail)
 
     @staticmethod
     def _problem(problem: Problem) -> bytes:
