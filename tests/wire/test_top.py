@@ -283,7 +283,7 @@ def test_on_a_terminal_a_canary_that_fails_is_seen(backend: QuickOrigin, pair: t
             terminal(admin_of(proxy), admin_of(pair[0]), "--interval", "0.3", NO_COLOR="1") as screen,
         ):
             screen.wait(r"✗ green is worse than blue: fails \d+ points more")
-            screen.wait(r"blue +req/s +[▁▂▃▄▅▆▇█]")
+            screen.wait(r"blue +req/s [ ·]*[▁▂▃▄▅▆▇█]")
             screen.wait(r"green +[\d.]+ % +[\d.]+ % +[\d,.]+ +[\d.]+ %!")
             assert not COLORED.search(screen.seen)
 

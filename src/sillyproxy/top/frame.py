@@ -99,7 +99,7 @@ def _asked(up: Sequence[Proxy], end: int) -> Mapping[str, float]:
     for proxy, weight in zip(up, requests, strict=True):
         for color in _told(proxy).colors:
             shares[color.name] += color.share_asked * weight / sum(requests)
-    return shares
+    return defaultdict(float, {name: round(share, 6) for name, share in shares.items()})
 
 
 def _unseen(color: str, up: Sequence[Proxy]) -> ColorSample:
