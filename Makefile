@@ -29,7 +29,8 @@ compiled: $(VENV)/.dev
 
 # What a client sees must be the same: the conformance suite against the compiled copy.
 test-compiled: compiled
-	@PYTHONPATH=build/compiled $(BIN)/pytest tests/wire/conformance tests/wire/test_promise_books.py
+	@PYTHONPATH=build/compiled $(BIN)/pytest tests/wire/conformance tests/wire/test_promise_books.py \
+		tests/wire/test_promise_access_log.py tests/wire/test_promise_log_rotation.py
 
 # All of it takes half an hour on a quiet machine; make bench BENCH=--quick takes three minutes.
 bench: $(VENV)/.bench compiled

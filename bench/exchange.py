@@ -71,7 +71,7 @@ def make_exchange(requests: list[bytes], response: bytes) -> Callable[[], None]:
     )
     counts = Counts(memoryview(bytearray(BLOCK_SIZE * 8)).cast("q"), 3)
     nobody = lambda *_a, **_k: None  # noqa: E731
-    edge = Edge(config, counts, Recorder(None, False, []), nobody, nobody, nobody)
+    edge = Edge(config, counts, Recorder(), nobody, nobody, nobody)
     edge.loop.add = lambda *_a: None  # type: ignore[method-assign]
     edge.set_endpoints(
         Endpoints({"blue": (Address(0, "127.0.0.1", 1),), "green": (Address(0, "127.0.0.1", 2),)})

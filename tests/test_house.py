@@ -19,7 +19,7 @@ FLOORS = (
     ("traffic", "rollout"),
     ("tools",),
     ("setup",),  # what the processes hand to each other
-    ("proxy", "health", "discovery", "admin", "sources"),
+    ("proxy", "health", "discovery", "admin", "sources", "tracing"),
     ("worker", "controller", "supervisor"),
     ("serve", "cli", "demo", "__main__"),
 )

@@ -22,6 +22,7 @@ import resource
 import signal
 import socket
 from collections.abc import Iterable
+from random import random
 from threading import TIMEOUT_MAX, Thread
 from typing import Final
 
@@ -31,9 +32,10 @@ from sillyproxy.metrics.slab import Counts, block_of
 from sillyproxy.metrics.spans import SpanWriter
 from sillyproxy.proxy.downstream import IDLE
 from sillyproxy.proxy.edge import SECOND_NS, Edge
+from sillyproxy.proxy.formats import make_recorder
 from sillyproxy.proxy.listener import Listener
+from sillyproxy.proxy.logfile import open_writer, reopen
 from sillyproxy.proxy.loop import LEVEL_IN
-from sillyproxy.proxy.record import LineWriter, Recorder
 from sillyproxy.setup import WorkerSetup
 from sillyproxy.tools import logs
 from sillyproxy.tools.channel import (
@@ -44,6 +46,7 @@ from sillyproxy.tools.channel import (
     Endpoints,
     EndpointState,
     Hello,
+    Reopen,
     Serve,
 )
 from sillyproxy.traffic.endpoint import Endpoint
@@ -81,7 +84,8 @@ class _Worker:
         self._is_open = False
         self._is_evicting = False
         self._is_surplus = False
-        recorder, self._log_file = _open_recorder(config.access_log)
+        access_log = config.access_log
+        recorder = make_recorder(access_log, open_writer(access_log.target), random())  # noqa: S311  (no secret)
         counts = Counts(setup.block, len(config.slots) + 1)
         tell_span = [SpanWriter(setup.spans).write] if setup.spans is not None else []
         self._edge = edge = Edge(
@@ -179,6 +183,8 @@ class _Worker:
     def _on_control(self, _events: int) -> None:
         assert self._setup.control is not None
         for message, sockets in self._setup.control.receive_with_sockets():
+            if isinstance(message, Reopen):
+                self._reopen_access_log()
             if not isinstance(message, Serve) or self._phase != SERVING:
                 continue
             if self._setup.index >= message.config.workers:
@@ -212,19 +218,30 @@ class _Worker:
     def _change_access_log(self, access_log: AccessLog) -> None:
         edge = self._edge
         try:
-            recorder, log_file = _open_recorder(access_log)
+            recorder = make_recorder(access_log, open_writer(access_log.target))
         except OSError as error:
             logs.error("cannot open the access log, keeping the old one", reason=error.strerror)
             return
-        before, file_before = edge.recorder, self._log_file
+        before = edge.recorder
         before.flush()
-        if recorder.writer:
-            recorder.writer.dropped = before.dropped
-        edge.recorder, self._log_file = recorder, log_file
+        recorder.go_on_from(before)
+        edge.recorder = recorder
         edge.logs = recorder.writer is not None
         if before.writer:
             # Its lines may have to wait for a slow reader; nobody waits with them.
-            Thread(target=_close_log, args=(before.writer, file_before), daemon=True).start()
+            Thread(target=before.writer.close, args=(TIMEOUT_MAX,), daemon=True).start()
+
+    def _reopen_access_log(self) -> None:
+        """Write to the file that has the log's name now: the one before has been renamed."""
+        recorder, path = self._edge.recorder, self._config.access_log.target
+        if recorder.writer is None or not self._config.access_log.is_file:
+            return
+        recorder.flush()
+        try:
+            reopen(path, recorder.writer)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            logs.error("cannot reopen the access log, keeping the old one", path=path, reason=reason)
 
     # The end.
 
@@ -320,23 +337,6 @@ def _noted(_number: int, _frame: object) -> None:
 
 def _log(level: str, message: str, **fields: str | int | float | bool | None) -> None:
     getattr(logs, level)(message, **fields)
-
-
-def _open_recorder(access_log: AccessLog) -> tuple[Recorder, int | None]:
-    """Return what writes the access log, and the descriptor of its file if it has one. Raise OSError."""
-    target, is_json = access_log.target, access_log.format == "json"
-    if target == "off":
-        return Recorder(None, is_json, []), None
-    if target in ("stdout", "stderr"):
-        return Recorder(LineWriter(1 if target == "stdout" else 2), is_json, []), None
-    log_file = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    return Recorder(LineWriter(log_file), is_json, []), log_file
-
-
-def _close_log(writer: LineWriter, log_file: int | None) -> None:
-    writer.close(TIMEOUT_MAX)
-    if log_file is not None:
-        os.close(log_file)
 
 
 def _by_inode(sockets: Iterable[socket.socket]) -> dict[int, socket.socket]:

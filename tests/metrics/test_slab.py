@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from sillyproxy.metrics.layout import CONNECTS_AT, GAUGES, MAX_COLORS, ROW_GAUGES, ROW_HEAD, Row, Worker
+from itertools import zip_longest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sillyproxy.metrics.layout import (
+    CONNECTS_AT,
+    GAUGES,
+    MAX_COLORS,
+    ROW_GAUGES,
+    ROW_HEAD,
+    ROW_SIZE,
+    ROWS_AT,
+    Row,
+    Worker,
+)
 from sillyproxy.metrics.slab import BLOCK_BYTES, Counts, block_of, bury, read_totals
 
 
@@ -53,6 +68,22 @@ def test_the_totals_are_the_sum_over_workers() -> None:
     assert totals.rows[0] == [0] * len(totals.rows[0])
     assert totals.fallbacks[1 * MAX_COLORS + 2] == 3
     assert sum(totals.fallbacks) == 3
+
+
+@given(st.lists(st.lists(st.integers(0, 2**55), min_size=1, max_size=60), min_size=1, max_size=64))
+def test_no_count_spills_into_its_neighbor(workers: list[list[int]]) -> None:
+    """
+    However large the counts are and however many workers there are, each sum is its own.
+    """
+    memory = make_memory(len(workers))
+    for worker, counted in enumerate(workers):
+        block = block_of(memory, worker)
+        for place, count_of_it in enumerate(counted):
+            block[ROWS_AT + ROW_SIZE + ROW_HEAD + place] = count_of_it
+    row = read_totals(memory, len(workers), 2).rows[1]
+
+    sums = [sum(counts) for counts in zip_longest(*workers, fillvalue=0)]
+    assert row == [0] * ROW_HEAD + sums + [0] * (ROW_SIZE - ROW_HEAD - len(sums))
 
 
 def test_what_happens_seldom_is_counted_at_once_and_stays() -> None:

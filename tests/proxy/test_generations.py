@@ -21,7 +21,7 @@ def ignore(*_: Any, **__: Any) -> None:
 def make_edge(*colors: Color) -> Edge:
     """Return an edge whose colors have an endpoint each."""
     counts = Counts(block_of(memoryview(bytearray(BLOCK_BYTES)), 0), 3)
-    edge = Edge(Config(colors=colors), counts, Recorder(None, False, []), ignore, ignore, ignore)
+    edge = Edge(Config(colors=colors), counts, Recorder(), ignore, ignore, ignore)
     edge.set_endpoints(
         Endpoints({color.name: (Address(0, f"10.0.0.{n}", 80),) for n, color in enumerate(colors)})
     )

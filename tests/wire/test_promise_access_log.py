@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import shutil
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from sillyproxy.config.logformat import NAMES
 from tests.wire.harness import Client
 from tests.wire.stress_tools import (
     GET,
@@ -36,6 +39,7 @@ TEXT = re.compile(
     r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z 127\.0\.0\.1 "
     r'"(?P<method>\S+) (?P<target>\S+)" (?P<status>\d{3}) color=(?P<color>\S+) endpoint=\S+ '
     r"bytes=(?P<bytes_out>\d+) duration=\d+\.\d+ms id=\S+(?: error=(?P<error>\S+) reason=\"[^\"]+\")?"
+    r"(?: first_byte=\d+\.\d+ms)?(?: retries=\d+)?"
 )
 
 
@@ -101,6 +105,91 @@ def test_every_exchange_has_its_line(backend: QuickOrigin, tmp_path: Path, kind:
         make_traffic(proxy.port)
         wait_at_rest(proxy)
     assert Counter(map(read, log.read_text().splitlines())) == EXPECTED
+
+
+NCSA = re.compile(
+    r"127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "
+    r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<bytes>\d+|-)'
+    r'(?P<rest> "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*")?'
+)
+
+
+@pytest.mark.parametrize("kind", ["common", "combined"])
+def test_every_exchange_has_its_line_as_apache_writes_it(
+    backend: QuickOrigin, tmp_path: Path, kind: str
+) -> None:
+    """The same exchanges in NCSA's formats: what a log analyser reads is what happened."""
+    log = tmp_path / "access.log"
+    env = {"BLUE": backend.url, "SILLYPROXY_ACCESS_LOG": str(log), "SILLYPROXY_ACCESS_LOG_FORMAT": kind}
+    with serving(env) as proxy:
+        make_traffic(proxy.port)
+        ask_once(proxy.port, request("/bytes/5", User_Agent='a "b" \\', Referer="http://there/"))
+        wait_at_rest(proxy)
+    lines = [NCSA.fullmatch(line) for line in log.read_text().splitlines()]
+    found = Counter((line["request"], line["status"], line["bytes"]) for line in lines if line)
+    requests = {
+        (f"{method} {target} HTTP/1.1" if method != "-" else "-", str(status), str(size or "-")): count
+        for (method, target, status, _, size, _), count in EXPECTED.items()
+    }
+    assert found == Counter(requests) + Counter({("GET /bytes/5 HTTP/1.1", "200", "5"): 1})
+    rests = {line["rest"] for line in lines if line}
+    if kind == "common":
+        assert rests == {None}
+    else:
+        assert rests == {' "-" "-"', r' "http://there/" "a \"b\" \\"'}
+
+
+def test_every_exchange_has_its_line_by_a_template(backend: QuickOrigin, tmp_path: Path) -> None:
+    """The same exchanges by a template of all fields: each has its value, and errors have theirs."""
+    log = tmp_path / "access.log"
+    template = " ".join(f"{name}={{{name}}}" for name in NAMES if name not in ("request", "reason"))
+    env = {
+        "BLUE": backend.url,
+        "SILLYPROXY_ACCESS_LOG": str(log),
+        "SILLYPROXY_ACCESS_LOG_FORMAT": template + ' "{reason}"',
+    }
+    with serving(env) as proxy:
+        make_traffic(proxy.port)
+        wait_at_rest(proxy)
+    lines = [dict(re.findall(r"(\w+)=(\[.*?\]|\S+)", line)) for line in log.read_text().splitlines()]
+    assert {frozenset(line) for line in lines} == {frozenset(NAMES) - {"request", "reason"}}
+    absent = {"-": None}
+    found = Counter(
+        (
+            *(line[name] for name in ("method", "target")),
+            int(line["status"]),
+            absent.get(line["color"], line["color"]),
+            int(line["bytes_out"]),
+            absent.get(line["error"], line["error"]),
+        )
+        for line in lines
+    )
+    assert found == EXPECTED
+
+
+def test_goaccess_reads_combined(backend: QuickOrigin, tmp_path: Path) -> None:
+    """A log analyser takes every line of `combined`, whatever the client sent, and counts what there was."""
+    if not shutil.which("goaccess"):
+        pytest.skip("needs goaccess")
+    log, report = tmp_path / "access.log", tmp_path / "report.json"
+    env = {"SILLYPROXY_ACCESS_LOG": str(log), "SILLYPROXY_ACCESS_LOG_FORMAT": "combined"}
+    with serving({"BLUE": backend.url, **env}) as proxy:
+        ask_many(
+            proxy.port, 50, request("/bytes/100", User_Agent='Mozilla/5.0 "quoted" \\', Referer="http://a/")
+        )
+        ask_many(proxy.port, 30, GET % b"/status/404?a=%22\\")
+        ask_once(proxy.port, GET % b"/break")
+        wait_at_rest(proxy)
+    subprocess.run(
+        ["goaccess", str(log), "--log-format=COMBINED", "--no-global-config", "-o", str(report)],
+        check=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    told = json.loads(report.read_text())
+    assert (told["general"]["total_requests"], told["general"]["failed_requests"]) == (81, 0)
+    assert told["general"]["bandwidth"] == 50 * 100 + 30 * 2
 
 
 def test_standard_output_is_the_default_and_complete(backend: QuickOrigin) -> None:
@@ -209,3 +298,31 @@ def _is_entry(line: bytes | bytearray) -> bool:
         return bool(json.loads(line)["status"] == 200)
     except (ValueError, KeyError):
         return False
+
+
+# Sampling.
+
+
+def test_successes_are_sampled_and_errors_are_all_there(backend: QuickOrigin, tmp_path: Path) -> None:
+    """Of 1,000 successes a tenth has a line, each error has one; scaled up they are what the proxy counts."""
+    log = tmp_path / "access.log"
+    env = {
+        "BLUE": backend.url,
+        "SILLYPROXY_WORKERS": "1",
+        "SILLYPROXY_ACCESS_LOG": str(log),
+        "SILLYPROXY_ACCESS_LOG_FORMAT": "json",
+        "SILLYPROXY_ACCESS_LOG_SAMPLE": "10%",
+    }
+    with serving(env) as proxy:
+        for _ in range(10):
+            ask_many(proxy.port, 100)
+            ask_many(proxy.port, 5, GET % b"/status/404")
+            ask_once(proxy.port, GET % b"/cut")
+            ask_once(proxy.port, GET % b"/break")
+        wait_at_rest(proxy)
+        counted = read_counters(proxy)["accepted"]
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    kinds = Counter((entry["status"], entry["target"], entry["sample"]) for entry in entries)
+    assert abs(kinds.pop((200, "/", 0.1)) - 100) <= 4
+    assert kinds == {(404, "/status/404", 1): 50, (200, "/cut", 1): 10, (502, "/break", 1): 10}
+    assert abs(sum(1 / entry["sample"] for entry in entries) - counted) <= 40

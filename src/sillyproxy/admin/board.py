@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from sillyproxy.config.schema import Config
 from sillyproxy.metrics.layout import MAX_WORKERS, WORKER_SIZE
 from sillyproxy.metrics.slab import Totals, block_of, read_totals
+from sillyproxy.metrics.spans import Exemplar
 from sillyproxy.tools.channel import Address
 from sillyproxy.tools.memory import Usage
 
@@ -84,7 +85,9 @@ class Board:
     `lookups` are the DNS look-ups by result, `name_problems` why the addresses of a host
     may be old, `reloads` the configurations read after the first, by result, `reload` the
     newest of them. `awaited` is why the proxy has not started yet; empty if it has. `events` are
-    what happened lately, the newest last.
+    what happened lately, the newest last. `exemplars` are sampled exchanges by color and by the
+    first of `table.EDGES_S` that they do not exceed (its index), `spans` those that were to be
+    exported, by result.
     """
 
     config: Config
@@ -101,6 +104,8 @@ class Board:
     reload: ReloadView | None = None
     name_problems: Callable[[], Mapping[str, str]] = dict
     awaited: Callable[[], str] = str
+    exemplars: Callable[[], Mapping[tuple[str, int], Exemplar]] = dict
+    spans: Mapping[str, int] = field(default_factory=dict)
     usage: Usage | None = None
     shedding: bool = False
     draining: bool = False

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
+from typing import Final
 
 from sillyproxy import __version__
 from sillyproxy.admin.board import Board
+from sillyproxy.admin.fill import Family, Labels, fill, media_type_of
+from sillyproxy.admin.processes import read_loop_lags, read_processes
 from sillyproxy.metrics import table
-from sillyproxy.metrics.layout import DURATIONS_AT, FIRST_BYTES_AT, MAX_COLORS, RETRY_REASONS, Row, Worker
+from sillyproxy.metrics.layout import (
+    BUCKETS,
+    CONNECTS_AT,
+    DURATIONS_AT,
+    FIRST_BYTES_AT,
+    MAX_COLORS,
+    QUEUE_WAITS_AT,
+    RETRY_REASONS,
+    SIZES,
+    SIZES_IN_AT,
+    SIZES_OUT_AT,
+    Row,
+    Worker,
+)
 from sillyproxy.metrics.slab import Totals
+from sillyproxy.metrics.spans import Exemplar
 from sillyproxy.metrics.table import Metric
 
-Sample = tuple[tuple[str, ...], float]
+NS_A_SECOND: Final = 1e9
 
 _CODES = {
     "1xx": Row.C1XX,
@@ -64,48 +75,60 @@ _BY_WORKER = (
 )
 
 
+# Histograms of a color: where their buckets are, how many there are, and what the sum counts.
+_HISTOGRAMS = (
+    (table.FIRST_BYTE, FIRST_BYTES_AT, BUCKETS, Row.FIRST_BYTE_NS),
+    (table.CONNECT, CONNECTS_AT, BUCKETS, Row.CONNECT_NS),
+    (table.QUEUE_WAIT, QUEUE_WAITS_AT, BUCKETS, Row.QUEUE_WAIT_NS),
+    (table.SIZE_IN, SIZES_IN_AT, SIZES, Row.BYTES_IN),
+    (table.SIZE_OUT, SIZES_OUT_AT, SIZES, Row.BYTES_OUT),
+)
+
+
 def expose(board: Board, accept: str) -> tuple[bytes, str]:
     """Return the metrics of this moment in the format that `accept` asks for, and its media type."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_OfBoard(board))
-    encode, media_type = choose_encoder(accept)
-    return encode(registry), media_type
+    media_type = media_type_of(accept)
+    # The classic format has no place for exemplars.
+    exemplars = board.exemplars() if media_type.startswith("application/openmetrics-text") else {}
+    return fill(list(_families(board, exemplars)), accept), media_type
 
 
-class _OfBoard(Collector):
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    def collect(self) -> Iterator[Family]:
-        board, totals = self._board, self._board.totals()
-        yield from _of_colors(board, totals)
-        yield from (_family(metric, [((), totals.worker[place])]) for metric, place in _BY_WORKER)
-        yield _family(table.WORKERS, [((), len(board.workers))])
-        yield _family(table.GENERATION, [((), board.config.generation)])
-        yield _family(table.RELOADS, [((result,), n) for result, n in board.reloads.items()])
-        refused = board.reload is not None and board.reload.result == "refused"
-        yield _family(table.CONFIG_REFUSED, [((), refused)])
-        yield _family(table.LOOKUPS, [((result,), n) for result, n in board.lookups.items()])
-        hosts = sorted({upstream.host for color in board.config.colors for upstream in color.upstreams})
-        stale = board.name_problems()
-        yield _family(table.NAME_STALE, [((host,), host in stale) for host in hosts])
-        yield _family(table.READY, [((), not board.unready())])
-        yield _family(table.STARTED, [((), not board.awaited())])
-        usage = board.usage
-        yield _family(table.MEMORY_USED, [((), usage.used)] if usage else [])
-        yield _family(table.MEMORY_LIMIT, [((), usage.limit)] if usage else [])
-        yield _family(table.SHEDDING, [((), board.shedding)])
-        yield _family(table.START_TIME, [((), board.started_at)])
-        yield _family(table.BUILD, [((__version__,), 1)])
+def _families(board: Board, exemplars: Mapping[tuple[str, int], Exemplar]) -> Iterator[Family]:
+    totals = board.totals()
+    yield from _of_colors(board, totals, exemplars)
+    yield from _of_endpoints(board)
+    yield from (_one(metric, totals.worker[place]) for metric, place in _BY_WORKER)
+    yield _one(table.WORKERS, len(board.workers))
+    yield _one(table.GENERATION, board.config.generation)
+    yield _by(table.RELOADS, board.reloads)
+    yield _one(table.CONFIG_REFUSED, board.reload is not None and board.reload.result == "refused")
+    yield _by(table.LOOKUPS, board.lookups)
+    hosts = sorted({upstream.host for color in board.config.colors for upstream in color.upstreams})
+    stale = board.name_problems()
+    yield _by(table.NAME_STALE, {host: host in stale for host in hosts})
+    yield _one(table.READY, not board.unready())
+    yield _one(table.STARTED, not board.awaited())
+    yield from _of_processes(board)
+    yield _by(table.SPANS, {result: board.spans.get(result, 0) for result in table.SPAN_RESULTS})
+    usage = board.usage
+    yield _family(table.MEMORY_USED, [((), usage.used)] if usage else [])
+    yield _family(table.MEMORY_LIMIT, [((), usage.limit)] if usage else [])
+    yield _one(table.SHEDDING, board.shedding)
+    yield _one(table.START_TIME, board.started_at)
+    yield _by(table.BUILD, {__version__: 1})
 
 
-def _of_colors(board: Board, totals: Totals) -> Iterator[Family]:
+def _of_colors(
+    board: Board, totals: Totals, exemplars: Mapping[tuple[str, int], Exemplar]
+) -> Iterator[Family]:
     colors = [(name, totals.rows[slot]) for name, slot in board.slots()]
     rows = [(table.NO_COLOR, totals.rows[0]), *colors]
     yield _family(
         table.REQUESTS, [((name, code), row[place]) for name, row in rows for code, place in _CODES.items()]
     )
-    yield _durations(rows)
+    yield _with_exemplars(_histogram(table.DURATION, rows, DURATIONS_AT, BUCKETS, Row.DURATION_NS), exemplars)
+    for metric, at, size, total in _HISTOGRAMS:
+        yield _histogram(metric, colors, at, size, total)
     for metric, place in _BY_COLOR:
         yield _family(metric, [((name,), row[place]) for name, row in colors])
     for metric, places in _BY_REASON:
@@ -122,10 +145,13 @@ def _of_colors(board: Board, totals: Totals) -> Iterator[Family]:
         ],
     )
     yield _family(table.WEIGHT, [((color.name,), color.weight) for color in board.config.colors])
-    up: dict[tuple[str, ...], float] = {}
+
+
+def _of_endpoints(board: Board) -> Iterator[Family]:
+    up: dict[Labels, float] = {}
     for (name, address), state in board.states().items():
         key = (name, show_endpoint(address.ip, address.port))
-        up[key] = min(up.get(key, 1), state == "up")
+        up[key] = min(up.get(key, 1), int(state == "up"))
     yield _family(table.ENDPOINT_UP, up.items())
     checked = {color.name for color in board.config.colors if color.probe} | {
         name for name, _ in board.checks
@@ -140,22 +166,48 @@ def _of_colors(board: Board, totals: Totals) -> Iterator[Family]:
     )
 
 
-def _durations(rows: Iterable[tuple[str, list[int]]]) -> Family:
-    family = HistogramMetricFamily(table.DURATION.name, table.DURATION.help, labels=table.DURATION.labels)
+def _of_processes(board: Board) -> Iterator[Family]:
+    usages = read_processes(board)
+    limits = {name: usage.max_files for name, usage in usages.items() if usage.max_files is not None}
+    yield _by(table.OPEN_FILES, {name: usage.open_files for name, usage in usages.items()})
+    yield _by(table.MAX_FILES, limits)
+    yield _by(table.PROCESS_MEMORY, {name: usage.memory_bytes for name, usage in usages.items()})
+    yield _by(table.CPU, {name: usage.cpu_s for name, usage in usages.items()})
+    yield _by(table.LOOP_LAG, {str(index): lag_s for index, lag_s in read_loop_lags(board).items()})
+
+
+def _histogram(metric: Metric, rows: list[tuple[str, list[int]]], at: int, size: int, total: Row) -> Family:
+    unit = NS_A_SECOND if metric.name.endswith("_seconds") else 1
+    series: list[tuple[Labels, list[float | str]]] = []
     for name, row in rows:
-        fine = row[DURATIONS_AT:FIRST_BYTES_AT]
-        buckets = [(repr(edge), float(count)) for edge, count in table.cumulate(fine)]
-        buckets.append(("+Inf", float(sum(fine))))
-        family.add_metric((name,), buckets, row[Row.DURATION_NS] / 1e9)
+        counts = table.cumulate(metric, row[at : at + size])
+        series.append(((name,), [*counts, counts[-1], row[total] / unit]))
+    return Family(metric, series)
+
+
+def _with_exemplars(family: Family, exemplars: Mapping[tuple[str, int], Exemplar]) -> Family:
+    """Put a trace beside the counts that it is one of."""
+    by_name = {name: values for (name,), values in family.series}
+    for (name, edge), exemplar in exemplars.items():
+        if values := by_name.get(name):
+            values[edge] = (
+                f'{values[edge]} # {{trace_id="{exemplar.trace_id}"}} {exemplar.seconds} {exemplar.at:.3f}'
+            )
     return family
 
 
-def _family(metric: Metric, samples: Iterable[Sample]) -> Family:
-    make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family = make(metric.name, metric.help, labels=metric.labels)
-    for labels, value in samples:
-        family.add_metric(labels, float(value))
-    return family
+def _family(metric: Metric, samples: Iterable[tuple[Labels, float]]) -> Family:
+    return Family(metric, [(labels, [+value]) for labels, value in samples])  # +True is 1
+
+
+def _one(metric: Metric, value: float) -> Family:
+    """Return a metric without labels."""
+    return _family(metric, [((), value)])
+
+
+def _by(metric: Metric, values: Mapping[str, float]) -> Family:
+    """Return a metric with one label."""
+    return _family(metric, [((label,), value) for label, value in values.items()])
 
 
 def show_endpoint(ip: str, port: int) -> str:

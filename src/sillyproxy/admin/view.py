@@ -16,6 +16,7 @@ from sillyproxy import __version__
 from sillyproxy.admin.board import Board
 from sillyproxy.admin.history import KEPT, PERCENTILES, History, milliseconds
 from sillyproxy.admin.meter import Reading
+from sillyproxy.admin.processes import read_loop_lags
 from sillyproxy.admin.status import asked, endpoint_views, readiness, surroundings
 from sillyproxy.config.report import settings_in_force
 from sillyproxy.config.schema import Color, Config
@@ -118,7 +119,7 @@ def _per_s(count: int, window: Window) -> float:
 
 
 def _workers(board: Board) -> list[dict[str, Any]]:
-    shown = []
+    shown, lags = [], read_loop_lags(board)
     for index, worker in sorted(board.workers.items()):
         figures = read_figures(worker.pid)
         shown.append(
@@ -128,7 +129,7 @@ def _workers(board: Board) -> list[dict[str, Any]]:
                 "generation": worker.generation,
                 "memory_bytes": figures.memory_bytes if figures else None,
                 "open_files": figures.open_files if figures else None,
-                "loop_lag_ms": milliseconds(board.block(index)[Worker.LOOP_LAG_NS] / 1e6),
+                "loop_lag_ms": milliseconds(lags[index] * 1e3),
             }
         )
     return shown

@@ -151,10 +151,21 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class AccessLog:
-    """Where a finished exchange is written: `stdout`, `stderr`, `off`, or the path of a file; and how."""
+    """
+    Where a finished exchange is written: `stdout`, `stderr`, `off`, or the path of a file; and how.
+
+    `format` is a word of `logformat`, or a template; `sample` the share of those that went well that
+    are written.
+    """
 
     target: str = "stdout"
-    format: LogFormat = "text"
+    format: str = "text"
+    sample: float = 1.0
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it has a path, so that it can be opened again."""
+        return self.target not in ("stdout", "stderr", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,20 @@ class Tracing:
 
     mode: TracingMode = "continue"
     sample: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """
+    Where sampled spans go: the URL of an OTLP collector (None: nowhere), and as what `service`.
+
+    `headers` are fields that go with each request to it, a secret.
+    """
+
+    endpoint: str | None = None
+    # Not in a traceback, nor where a Config is printed.
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    service: str = "sillyproxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +235,7 @@ class Config:
     retry: Retry = Retry()
     gate: Gate = "all"
     tracing: Tracing = Tracing()
+    export: Export = Export()
     env_files: tuple[str, ...] = ()
     slots: tuple[str, ...] = ("blue", "green")
     generation: int = 1

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sillyproxy.config import values
+from sillyproxy.config import otlp, values
+from sillyproxy.config.logformat import read_log_format
 from sillyproxy.config.values import (
     MAX_BODY_BYTES,
     MAX_CONNECTIONS,
@@ -147,6 +148,9 @@ TOKEN: Final = Kind(
 )
 FIELD: Final = Kind("field name", "a field name that HTTP and proxies do not use", values.read_field_name)
 LOG_TARGET: Final = Kind("log", "stdout, stderr, off or a file's path", values.read_log_target)
+LOG_FORMAT: Final = Kind(
+    "format", "text, json, common, combined or a template with a {field}", read_log_format
+)
 NETWORKS: Final = Kind(
     "networks",
     "networks (CIDR) or addresses, separated by commas",
@@ -154,6 +158,16 @@ NETWORKS: Final = Kind(
     values.show_networks,
     (),
 )
+
+COLLECTOR: Final = Kind("URL", "http://host[:port][/path], or https://", otlp.read_endpoint)
+FIELDS: Final = Kind(
+    "fields",
+    "name=value, or several separated by commas; %XX in a value",
+    otlp.read_fields,
+    otlp.show_fields,
+    (),
+)
+SERVICE: Final = Kind("name", f"at most {otlp.MAX_SERVICE} characters", otlp.read_service)
 
 _WHERE: Final = (
     Setting(
@@ -360,11 +374,29 @@ _LOGS: Final = (
         field="access_log.target",
     ),
     Setting(
+        "SILLYPROXY_ACCESS_LOG_FORMAT",
+        LOG_FORMAT,
+        "",
+        "combined",
+        "How they are written. A template is text with fields in braces: `{client} {status} {target}`.",
+        field="access_log.format",
+        absent="what `SILLYPROXY_LOG_FORMAT` says",
+    ),
+    Setting(
+        "SILLYPROXY_ACCESS_LOG_SAMPLE",
+        PERCENT,
+        "100%",
+        "10%",
+        "Share of the requests that went well (a status below 400, and no problem) that are written; all "
+        "others always are.",
+        field="access_log.sample",
+    ),
+    Setting(
         "SILLYPROXY_LOG_FORMAT",
         _word("text", "json"),
         "text",
         "json",
-        "Format of the access log and of the proxy's own log.",
+        "Format of the proxy's own log, and of the access log unless that has its own.",
         field="log_format",
     ),
     Setting(
@@ -395,6 +427,35 @@ _TRACES: Final = (
         "10%",
         "Share of the traces that begin here that are sampled. One that goes on is, if who began it said so.",
         field="tracing.sample",
+    ),
+    Setting(
+        "SILLYPROXY_OTLP_ENDPOINT",
+        COLLECTOR,
+        "",
+        "http://collector:4318",
+        "The OpenTelemetry collector that sampled spans are sent to, by OTLP over HTTP. Needs "
+        "`sillyproxy[otel]`. Without a path, `/v1/traces` is added.",
+        field="export.endpoint",
+        absent="none; spans go nowhere",
+    ),
+    Setting(
+        "SILLYPROXY_OTLP_HEADERS",
+        FIELDS,
+        "",
+        "Authorization=Basic%20dXNlcjprZXk=",
+        "Header fields that the collector asks for. Never shown.",
+        field="export.headers",
+        absent="none",
+        needs="SILLYPROXY_OTLP_ENDPOINT",
+    ),
+    Setting(
+        "SILLYPROXY_SERVICE_NAME",
+        SERVICE,
+        "sillyproxy",
+        "edge",
+        "What the proxy is called in traces (`service.name`).",
+        field="export.service",
+        needs="SILLYPROXY_OTLP_ENDPOINT",
     ),
 )
 
@@ -564,12 +625,18 @@ _LIMITS: Final = (
 PROXY_SECTIONS: Final = (
     Section("Addresses and processes", _PROCESSES),
     Section("Colors and where settings come from", _COLORS),
-    Section("Logs", _LOGS),
+    Section(
+        "Logs",
+        _LOGS,
+        "Formats, the fields of a template, sampling, and how to rotate a file (SIGUSR1): "
+        "[Access log](../howto/access-log.md).",
+    ),
     Section(
         "Traces",
         _TRACES,
         "`continue` is what the W3C asks of whoever takes part in a trace. That all are sampled is "
-        "OpenTelemetry's default (`parentbased_always_on`).",
+        "OpenTelemetry's default (`parentbased_always_on`). With `continue` only requests that bring a "
+        "sampled `traceparent` reach the collector. More: [Traces](../howto/tracing.md).",
     ),
     Section("Discovery", _DISCOVERY),
     Section(

@@ -7,33 +7,43 @@ counter's name is without the `_total` that it is shown with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, Literal
 
-from sillyproxy.metrics.layout import BUCKETS, bucket_limit_ns
+from sillyproxy.metrics.layout import bucket_limit_ns, bucket_of
 
 Kind = Literal["counter", "gauge", "histogram"]
 
-# The edges that dashboards expect; seconds. Each is counted up to the nearest edge of the
-# fine buckets, which is at most 1.6 % away: `le="0.1"` counts what took up to 0.100663296 s.
-EDGES_S: Final = (
+# The edges of durations, in seconds: so near to each other that a percentile that is interpolated
+# between two of them is good to a few percent. Each is counted up to the nearest edge of the fine
+# buckets, which is at most 1.6 % away: `le="0.1"` counts what took up to 0.100663296 s.
+_STEPS: Final = (1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
+EDGES_S: Final = (*(float(f"{step}e{ten}") for ten in range(-4, 2) for step in _STEPS), 100.0, 120.0)
+# The same, for what is rarely looked at: a fifth of the series.
+COARSE_EDGES_S: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
+# The edges of sizes, in bytes: powers of 4. Each counts what is smaller.
+EDGES_BYTES: Final = tuple(float(4**power) for power in range(3, 17))
 
 CHECK_RESULTS: Final = ("ok", "failed")
+SPAN_RESULTS: Final = ("exported", "dropped", "failed")
 
 NO_COLOR: Final = "-"  # exchanges that ended before a color was chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row."""
+    """One row. `edges` are those of a histogram, without the last, which is infinite."""
 
     name: str
     kind: Kind
     labels: tuple[str, ...]
     help: str
+    edges: tuple[float, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -45,10 +55,27 @@ def _metric(name: str, kind: Kind, labels: str, text: str) -> Metric:
     return Metric(f"sillyproxy_{name}", kind, tuple(labels.split()), text)
 
 
+def _histogram(name: str, edges: tuple[float, ...], text: str) -> Metric:
+    return Metric(f"sillyproxy_{name}", "histogram", ("color",), text, edges)
+
+
 REQUESTS = _metric("requests", "counter", "color code", "Exchanges that ended, by class of status code.")
-DURATION = _metric(
-    "request_duration_seconds", "histogram", "color", "From the request's head to the end of the response."
+DURATION = _histogram(
+    "request_duration_seconds", EDGES_S, "From the request's head to the end of the response."
 )
+FIRST_BYTE = _histogram(
+    "upstream_first_byte_seconds", EDGES_S, "From the request sent to an endpoint to its response's head."
+)
+CONNECT = _histogram(
+    "upstream_connect_seconds", COARSE_EDGES_S, "Until a connection to an endpoint was open."
+)
+QUEUE_WAIT = _histogram(
+    "queue_wait_seconds",
+    COARSE_EDGES_S,
+    "How long requests waited for an endpoint with room, if they had to.",
+)
+SIZE_IN = _histogram("request_body_size_bytes", EDGES_BYTES, "Sizes of request bodies, where there was one.")
+SIZE_OUT = _histogram("response_body_size_bytes", EDGES_BYTES, "Sizes of response bodies.")
 BYTES_IN = _metric("request_body_bytes", "counter", "color", "Bytes of request bodies relayed.")
 BYTES_OUT = _metric("response_body_bytes", "counter", "color", "Bytes of response bodies relayed.")
 CUT_SHORT = _metric("responses_cut_short", "counter", "color", "Responses that the backend broke off.")
@@ -113,6 +140,16 @@ NAME_STALE = _metric(
 )
 READY = _metric("ready", "gauge", "", "1 while /readyz says 200.")
 STARTED = _metric("started", "gauge", "", "1 from when the colors have answered: /startupz says 200.")
+OPEN_FILES = _metric("process_open_files", "gauge", "process", "Descriptors that a process has open.")
+MAX_FILES = _metric("process_max_files", "gauge", "process", "Descriptors that it may have open.")
+PROCESS_MEMORY = _metric(
+    "process_memory_bytes", "gauge", "process", "Resident memory of a process, with pages that it shares."
+)
+CPU = _metric("process_cpu_seconds", "counter", "process", "CPU time of a process, user and system.")
+LOOP_LAG = _metric(
+    "worker_loop_lag_seconds", "gauge", "worker", "The longest that an event had to wait for others lately."
+)
+SPANS = _metric("spans", "counter", "result", "Sampled spans that were to be exported.")
 MEMORY_USED = _metric("memory_used_bytes", "gauge", "", "The container's working set; none without a limit.")
 MEMORY_LIMIT = _metric("memory_limit_bytes", "gauge", "", "The container's memory limit, if it has one.")
 SHEDDING = _metric("shedding", "gauge", "", "1 while memory runs out and new connections are refused.")
@@ -120,34 +157,40 @@ START_TIME = _metric("start_time_seconds", "gauge", "", "When the proxy started;
 BUILD = _metric("build_info", "gauge", "version", "Always 1.")
 
 METRICS: Final = (
-    REQUESTS, DURATION, BYTES_IN, BYTES_OUT, CUT_SHORT, COLOR_INFLIGHT, RETRIES, RETRIES_DENIED, FALLBACKS,
+    REQUESTS, DURATION, FIRST_BYTE, CONNECT, QUEUE_WAIT, SIZE_IN, SIZE_OUT, BYTES_IN,
+    BYTES_OUT, CUT_SHORT, COLOR_INFLIGHT, RETRIES, RETRIES_DENIED, FALLBACKS,
     RESTS, UPSTREAM, CONNECTS, CONNECT_FAILURES, WEIGHT, ENDPOINT_UP, CHECKS, EJECTIONS,
     QUEUE_WAITING, QUEUE_REJECTIONS,
     ACCEPTED, ANSWERED, REPLIED, ABANDONED, LOST, INFLIGHT,
     DOWNSTREAM, CONNECTIONS, REFUSED, HEAD_TIMEOUTS, TUNNELS, LOG_DROPPED,
     WORKERS, RESTARTS, GENERATION, RELOADS, CONFIG_REFUSED, LOOKUPS, NAME_STALE, READY, STARTED,
+    OPEN_FILES, MAX_FILES, PROCESS_MEMORY, CPU, LOOP_LAG, SPANS,
     MEMORY_USED, MEMORY_LIMIT, SHEDDING, START_TIME, BUILD,
 )  # fmt: skip
 
 
 def _nearest_bucket(edge_s: float) -> int:
-    return min(range(BUCKETS), key=lambda bucket: abs(bucket_limit_ns(bucket) - edge_s * 1e9))
+    edge_ns = edge_s * 1e9
+    around = bucket_of(round(edge_ns))
+    return min((around - 1, around), key=lambda bucket: abs(bucket_limit_ns(bucket) - edge_ns))
 
 
-# How many fine buckets are at or below each edge.
-_UP_TO: Final = tuple(_nearest_bucket(edge) + 1 for edge in EDGES_S)
+# The last fine bucket that each edge counts.
+_LAST: Final = {
+    EDGES_S: tuple(map(_nearest_bucket, EDGES_S)),
+    COARSE_EDGES_S: tuple(map(_nearest_bucket, COARSE_EDGES_S)),
+    EDGES_BYTES: tuple(int(edge).bit_length() - 1 for edge in EDGES_BYTES),
+}
 
 
-def cumulate(fine: list[int]) -> list[tuple[float, int]]:
+def cumulate(metric: Metric, fine: Sequence[int]) -> list[int]:
     """
-    Return how many durations were at most each edge, from counts in fine buckets.
+    Return how many were at most each edge of a histogram, and how many at all, from counts in fine buckets.
 
-    >>> fine = [0] * BUCKETS
-    >>> fine[0], fine[-1] = 2, 1
-    >>> cumulate(fine)[0], cumulate(fine)[-1]
-    ((0.0001, 2), (120.0, 2))
+    >>> cumulate(DURATION, [2, *[0] * 702, 1])[-3:]
+    [2, 2, 3]
+    >>> cumulate(SIZE_OUT, [7, 1, *[0] * 45, 1])[-2:]
+    [8, 9]
     """
-    sums = [0]
-    for count in fine:
-        sums.append(sums[-1] + count)
-    return [(edge, sums[up_to]) for edge, up_to in zip(EDGES_S, _UP_TO, strict=True)]
+    sums = list(accumulate(fine))
+    return [*(sums[last] for last in _LAST[metric.edges]), sums[-1]]

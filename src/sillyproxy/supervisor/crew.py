@@ -13,10 +13,10 @@ from sillyproxy.config.schema import Config, Listener
 from sillyproxy.supervisor.forks import Forks
 from sillyproxy.supervisor.processes import Process, start
 from sillyproxy.tools import logs
-from sillyproxy.tools.channel import Channel, Refused, Serve
+from sillyproxy.tools.channel import Channel, Refused, Reopen, Serve
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
-WAITED: Final = (*STOPS, signal.SIGHUP, signal.SIGCHLD)
+WAITED: Final = (*STOPS, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 # The controller has nothing to finish.
 CLOSE_TIMEOUT_S: Final = 1.0
@@ -85,9 +85,21 @@ class Crew:
                 process.untold.add(Serve)
                 self.tell(process)
 
+    def reopen(self) -> None:
+        """Have every worker open the access log again."""
+        for worker in self.workers:
+            if worker.pid:
+                worker.untold.add(Reopen)
+                self.tell(worker)
+
     def tell(self, process: Process) -> None:
         """Tell a process what it has not been told yet, as far as it takes it."""
-        if process.control is None or process.leaving:
+        if process.control is None:
+            return
+        # One that leaves may be at it for long, and logs until the end.
+        if Reopen in process.untold and process.control.send(Reopen()):
+            process.untold.discard(Reopen)
+        if process.leaving:
             return
         if Serve in process.untold:
             if process is self.controller:

@@ -64,8 +64,10 @@ class Forks:
         os.setpgid(0, 0)
         for what in waited:
             signal.signal(what, signal.SIG_DFL)
-        # Who drains is told by it, and may not have a handler yet.
+        # The supervisor's own, and service managers send it to all of its processes.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        # Who drains is told by it, and may not have a handler yet.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         # In a group of its own it is in the background of its terminal; it logs there all the same.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         os.close(self._lifeline_hold)

@@ -18,7 +18,8 @@ the supervisor alone, who tells them in the right order:
     DRAINING, CLOSING   a second SIGTERM or SIGINT: everybody is killed                 → exit
 
 RUNNING, SIGHUP or files that changed: the configuration is read again. What is wrong with it
-is found before anything is given up; then it is adopted, and everybody told.
+is found before anything is given up; then it is adopted, and everybody told. SIGUSR1, at any
+time: the workers open the access log again.
 
 Imports stay few: what is in memory here is in memory in every worker.
 """
@@ -118,6 +119,8 @@ class Supervisor:
             self._stop(signal.Signals(taken.si_signo))
         elif taken is not None and taken.si_signo == signal.SIGHUP:
             self._reload("SIGHUP")
+        elif taken is not None and taken.si_signo == signal.SIGUSR1:
+            self._reopen_access_log()
         for process, code in reap(self._crew):
             self._bury(process, code)
         self._look()
@@ -167,6 +170,17 @@ class Supervisor:
             logs.error(f"{process.name} did not end in time, killing it", pid=process.pid)
             self._killed += self._phase != RUNNING
             process.tell(signal.SIGKILL)
+
+    # The access log.
+
+    def _reopen_access_log(self) -> None:
+        """Have every worker open it again: somebody has renamed the file, to put it away."""
+        access_log = self._crew.config.access_log
+        if access_log.is_file:
+            logs.info("reopening the access log", path=access_log.target)
+            self._crew.reopen()
+        else:
+            logs.info("nothing to reopen, the access log is no file", access_log=access_log.target)
 
     # Reload.
 
@@ -253,7 +267,7 @@ class Supervisor:
         self._phase = DRAINING
         self._stopped = time.monotonic()
         self._deadline = _drain_deadline(self._crew.config, delay_s)
-        self._crew.controller.tell(signal.SIGUSR1)
+        self._crew.controller.tell(signal.SIGUSR2)
         for worker in self._crew.workers:
             worker.tell(by)
         # From here a worker's own copy is the last: when it closes it, the address is closed.

@@ -129,7 +129,12 @@ class Refused:
     problems: tuple[str, ...]
 
 
-Message = Hello | Applied | Endpoints | EndpointState | Ejected | Serve | Refused
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """Write the access log to the file that has its name now: the one before has been renamed."""
+
+
+Message = Hello | Applied | Endpoints | EndpointState | Ejected | Serve | Refused | Reopen
 
 
 class Channel:

@@ -32,11 +32,11 @@ def read_figures(pid: int, proc: Path = Path("/proc")) -> Figures | None:
         resident = int((folder / "statm").read_text().split()[1])
         # The name of the program, in parentheses, may hold anything; what counts is behind it.
         times = (folder / "stat").read_text().rpartition(")")[2].split()
+        cpu_s = (int(times[11]) + int(times[12])) / _TICKS
         limits = (folder / "limits").read_text()
         files = _count_files(folder / "fd")
     except (OSError, ValueError, IndexError):
         return None
-    cpu_s = (int(times[11]) + int(times[12])) / _TICKS
     return Figures(resident * _PAGE_BYTES, cpu_s, files, _soft_limit(limits))
 
 
