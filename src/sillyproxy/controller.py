@@ -328,6 +328,8 @@ class Controller:
 
     def _tick(self) -> None:
         """Once a second: look at what no event tells."""
+        if self._stop.is_set():
+            return  # what there was to look at is being taken down
         asyncio.get_running_loop().call_later(TICK_S, self._tick)
         for index in [index for index in self._board.workers if index >= self._shown.workers]:
             if not self._is_there(index):  # a reload sent it away, and it has drained
