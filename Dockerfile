@@ -5,9 +5,11 @@ FROM ${BASE} AS build
 COPY pyproject.toml README.md /src/
 COPY src /src/src
 COPY myapp/myapp.py /src/myapp/
-# A virtual environment is the same path in every base image; one without pip stays small.
+# A virtual environment is the same path in every base image; one without pip stays small. With `top`, so that
+# `docker exec -it … sillyproxy top` draws; --build-arg EXTRAS=otel brings what `sillyproxy[otel]` does as well.
+ARG EXTRAS=
 RUN python -m venv --without-pip /opt/venv \
- && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check /src
+ && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check "/src[top${EXTRAS:+,$EXTRAS}]"
 # --build-arg COMPILE=1: the same source with its hot path compiled, a fifth less CPU per request (docs/design.md).
 # Fetches a C compiler from Debian; where BASE has Debian's own Python, its headers (python3-dev) must be in BASE.
 ARG COMPILE=0

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-compiled check lint types compiled bench faults soak observe fuzz clean
+.PHONY: demo test test-compiled check lint types compiled bench faults soak observe fuzz screenshots clean
 
 demo: $(VENV)/.dev
 	@$(BIN)/sillyproxy demo
@@ -56,6 +56,10 @@ observe: $(VENV)/.bench
 # A million messages against h11; FUZZ="--seed N --start M" repeats a run or goes on with one.
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m fuzz --cases 1000000 $(FUZZ)
+
+# Pictures of the dashboard for the docs: a canary of five minutes, and Chromium.
+screenshots: $(VENV)/.dev
+	@$(BIN)/python -m scripts.screenshots
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

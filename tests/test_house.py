@@ -19,9 +19,9 @@ FLOORS = (
     ("traffic", "rollout"),
     ("tools",),
     ("setup",),  # what the processes hand to each other
-    ("proxy", "health", "discovery", "admin", "sources"),
+    ("proxy", "health", "discovery", "admin", "sources", "tracing"),
     ("worker", "controller", "supervisor"),
-    ("serve", "cli", "demo", "__main__"),
+    ("serve", "cli", "demo", "top", "__main__"),
 )
 PURE = ("errors", "http1", "config", "metrics", "traffic", "rollout")
 # Besides those: what is in the memory of every worker.
@@ -32,6 +32,7 @@ NEIGHBORS = {
     ("serve", "worker"),  # a process that starts the others knows them all
     ("cli", "serve"),
     ("cli", "demo"),
+    ("cli", "top"),
     ("__main__", "serve"),
     ("__main__", "cli"),
 }

@@ -92,6 +92,55 @@ def demo(keep: bool) -> int:
 
 
 @sillyproxy.command()
+@click.argument("addresses", nargs=-1, metavar="[ADDRESS ...]")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 60),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="From one picture to the next.",
+)
+@click.option(
+    "--window",
+    type=click.Choice(("60", "300", "900")),
+    default="60",
+    show_default=True,
+    help="The seconds that percentiles and comparisons are of.",
+)
+@click.option("--token", metavar="TOKEN", help="What those ask for; default: SILLYPROXY_ADMIN_TOKEN.")
+@click.option("--once", is_flag=True, help="Print one picture and exit: 0 if a replica answered, else 1.")
+@click.option("--json", "as_json", is_flag=True, help="Print one picture as JSON and exit.")
+def top(
+    addresses: tuple[str, ...], interval: float, window: str, token: str | None, once: bool, as_json: bool
+) -> int:
+    """
+    Show live whether green is as good as blue, here or on all replicas together.
+
+    ADDRESSes are admin listeners, host:port or http://host:port. A host name is all its addresses:
+    tasks.proxy:9080 is every replica of the service `proxy`. Without one it is the proxy of this machine.
+    """
+    from sillyproxy import top as watch
+    from sillyproxy.top.client import read_target
+
+    admin, secret = sources.find_admin(os.environ)
+    if not addresses and admin == "off":
+        raise click.ClickException("the admin listener is off (SILLYPROXY_ADMIN=off); name an ADDRESS")
+    try:
+        targets = [read_target(address) for address in addresses or (admin,)]
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    return watch.main(
+        list(dict.fromkeys(targets)),
+        token=secret if token is None else token,
+        interval_s=interval,
+        window_s=int(window),
+        once=once,
+        as_json=as_json,
+    )
+
+
+@sillyproxy.command()
 def healthcheck() -> int:
     """Ask the admin listener of this machine whether the proxy is ready: exit 0 or 1."""
     from sillyproxy.tools import healthcheck

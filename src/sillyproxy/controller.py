@@ -46,6 +46,7 @@ from sillyproxy.tools.channel import (
 )
 from sillyproxy.tools.dns import Resolver, set_options
 from sillyproxy.tools.memory import is_pressing, read_usage
+from sillyproxy.tracing.collect import Collector
 
 # A worker waits for its first endpoints before it accepts, and takes a color that is not among
 # them for gone. So they are told when every name was looked up once, well or badly, or after this
@@ -107,6 +108,7 @@ class Controller:
         self._gate = Gate(
             self._health, self._open_gate, self._discovery.problems, is_open=bool(setup.lasting[GATE_OPEN])
         )
+        self._spans = Collector(setup.spans)
         self._newest = self._shown = setup.config
         self._waiting: _Waiting | None = None
         self._message: Endpoints | None = None
@@ -122,6 +124,8 @@ class Controller:
         board.unhealthy = self._unhealthy
         board.ejected = self._ejected_views
         board.awaited = self._gate.reason
+        board.exemplars = self._spans.exemplars
+        board.spans = self._spans.results
         board.reloads = {"applied": setup.config.generation - 1, "refused": setup.lasting[REFUSALS]}
         self._meet_workers()
         self._admin = AdminSide(board, again=bool(setup.lasting[STARTED]))
@@ -139,6 +143,7 @@ class Controller:
         for index, channel in enumerate(self._channels):
             loop.add_reader(channel.fileno(), self._hear, index)
         self._adopt(self._newest, FIRST_CHECKS_S)
+        spans = asyncio.create_task(self._spans.run())
         self._tick()
         admin = self._start_admin()
         gate = asyncio.create_task(self._tell_gate())
@@ -150,6 +155,8 @@ class Controller:
             admin.cancel()
             await asyncio.wait({admin})
         gate.cancel()
+        spans.cancel()
+        await self._spans.close()
         await self._gate.close()
         await self._health.close()
         await self._discovery.close()
@@ -219,6 +226,7 @@ class Controller:
         now = asyncio.get_running_loop().time()
         was_waiting = self._waiting is not None
         self._newest = config
+        self._spans.apply(config, len(self._channels))
         since = self._waiting.since if self._waiting else now
         # Reloads that come one after the other do not put it off for ever.
         last = since + 2 * patience_s
@@ -320,6 +328,8 @@ class Controller:
 
     def _tick(self) -> None:
         """Once a second: look at what no event tells."""
+        if self._stop.is_set():
+            return  # what there was to look at is being taken down
         asyncio.get_running_loop().call_later(TICK_S, self._tick)
         for index in [index for index in self._board.workers if index >= self._shown.workers]:
             if not self._is_there(index):  # a reload sent it away, and it has drained

@@ -10,11 +10,12 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from sillyproxy.admin.board import Board, Exemplar, WorkerView
+from sillyproxy.admin.board import Board, WorkerView
 from sillyproxy.admin.exposition import expose
 from sillyproxy.config.schema import Color, Config, Probe, Upstream
 from sillyproxy.metrics.layout import CONNECTS_AT, DURATIONS_AT, SIZES_OUT_AT, Row, Worker, bucket_of
 from sillyproxy.metrics.slab import BLOCK_BYTES, Counts, block_of
+from sillyproxy.metrics.spans import Exemplar
 from sillyproxy.metrics.table import METRICS
 from sillyproxy.tools.channel import Address
 from sillyproxy.tools.memory import Usage

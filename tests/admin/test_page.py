@@ -10,7 +10,7 @@ from typing import Any
 
 from sillyproxy.admin.events import Chronicle
 from sillyproxy.admin.live import Live
-from sillyproxy.admin.view import WINDOWS
+from sillyproxy.rollout.figures import WINDOWS
 from sillyproxy.tools.channel import Address
 from tests.admin.boards import Proxy
 

@@ -135,7 +135,10 @@ def test_effective_configuration_shows_each_setting_with_value_and_origin() -> N
     assert "SILLYPROXY_MAX_CONNECTIONS as many as the open-file limit allows default" in lines
 
 
-@pytest.mark.parametrize("name", ["SILLYPROXY_ADMIN_TOKEN", "x_secret_y", "PASSWORD", "SILLYPROXY_TLS_KEY"])
+@pytest.mark.parametrize(
+    "name",
+    ["SILLYPROXY_ADMIN_TOKEN", "x_secret_y", "PASSWORD", "SILLYPROXY_TLS_KEY", "SILLYPROXY_OTLP_HEADERS"],
+)
 def test_secret_is_masked(name: str) -> None:
     """
     A setting whose name says that it is a secret is not shown.

@@ -148,7 +148,11 @@ def make_base() -> str:
         """
         run("bash", "-euo", "pipefail", "-c", script)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = project["project"]["dependencies"] + project["build-system"]["requires"]
+    wanted = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["top"],
+        *project["build-system"]["requires"],
+    ]
     tag = f"{BASE}:{hashlib.sha256(repr([SUITE, *wanted]).encode()).hexdigest()[:12]}"
     if not has_image(tag):
         version = docker(

@@ -599,11 +599,13 @@ class Client:
 # The proxy.
 
 
-def find_free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+def find_free_port(*others: int) -> int:
+    """Return a port on which nothing listens, and that is none of these."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            port: int = sock.getsockname()[1]
+        if port not in others:
+            return port
 
 
 class Proxy:
@@ -617,7 +619,7 @@ class Proxy:
 
     def __init__(self, env: Mapping[str, str], *, ready: bool = True) -> None:
         self.port = find_free_port()
-        self.admin_port = find_free_port()
+        self.admin_port = find_free_port(self.port)
         self.directory = Path(tempfile.mkdtemp(prefix="wire-"))
         self.log = self.directory / "log"
         self.env = {

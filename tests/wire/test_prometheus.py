@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -114,6 +115,27 @@ def test_percentiles_are_those_of_the_log(seen: Seen, percent: int, color: str) 
 
     # Only ten requests of green are slower than its p99: where they lie between two edges is chance.
     assert value == pytest.approx(true, rel=0.05 if percent < 99 else 0.15)
+
+
+def test_exemplars_lead_to_requests(seen: Seen) -> None:
+    """Prometheus keeps traces beside the buckets: each is of a request that was made, and took so long."""
+    found = seen.prometheus.get(
+        "query_exemplars",
+        query="sillyproxy_request_duration_seconds_bucket",
+        start=str(time.time() - 300),
+        end=str(time.time() + 1),
+    )
+    of_colors = {series["seriesLabels"]["color"] for series in found}
+    exemplars = [(series["seriesLabels"], exemplar) for series in found for exemplar in series["exemplars"]]
+
+    assert of_colors == {"blue", "green"}
+    assert len({labels["le"] for labels, _ in exemplars}) > 5
+    for labels, exemplar in exemplars:
+        seconds = float(exemplar["value"])
+        assert seconds <= float(labels["le"])
+        number = int(exemplar["labels"]["trace_id"], 16)
+        assert 1 <= number <= sum(seen.statuses.values())
+        assert any(abs(seconds - taken) < 1e-6 for taken in seen.durations[labels["color"]])
 
 
 def test_sum_of_durations_is_that_of_the_log(seen: Seen) -> None:

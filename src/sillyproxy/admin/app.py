@@ -19,7 +19,7 @@ from sillyproxy.admin.guard import Guard
 from sillyproxy.admin.live import Live
 from sillyproxy.admin.status import build_status
 from sillyproxy.admin.stream import CONNECTION, Connection, EventStream
-from sillyproxy.admin.view import WINDOWS
+from sillyproxy.rollout.figures import WINDOWS
 
 # What is true now may not be true when it is read from a cache.
 _FRESH = {"Cache-Control": "no-store"}

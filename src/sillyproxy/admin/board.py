@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from sillyproxy.config.schema import Config
 from sillyproxy.metrics.layout import MAX_WORKERS, WORKER_SIZE
 from sillyproxy.metrics.slab import Totals, block_of, read_totals
+from sillyproxy.metrics.spans import Exemplar
 from sillyproxy.tools.channel import Address
 from sillyproxy.tools.memory import Usage
 
@@ -49,14 +50,6 @@ class ReloadView(NamedTuple):
     at: float
     problems: tuple[str, ...]
     generation: int
-
-
-class Exemplar(NamedTuple):
-    """A sampled exchange that stands for others: its trace, how long it took, when (seconds since 1970)."""
-
-    trace_id: str
-    seconds: float
-    at: float
 
 
 Level = Literal["info", "warning", "error"]

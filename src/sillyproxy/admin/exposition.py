@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from sillyproxy import __version__
-from sillyproxy.admin.board import Board, Exemplar
+from sillyproxy.admin.board import Board
 from sillyproxy.admin.fill import Family, Labels, fill, media_type_of
 from sillyproxy.admin.processes import read_loop_lags, read_processes
 from sillyproxy.metrics import table
@@ -25,6 +25,7 @@ from sillyproxy.metrics.layout import (
     Worker,
 )
 from sillyproxy.metrics.slab import Totals
+from sillyproxy.metrics.spans import Exemplar
 from sillyproxy.metrics.table import Metric
 
 NS_A_SECOND: Final = 1e9

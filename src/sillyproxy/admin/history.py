@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from sillyproxy.admin.board import Board
 from sillyproxy.admin.meter import Meter, Reading
-from sillyproxy.rollout.quantiles import Distribution
+from sillyproxy.rollout.figures import WINDOWS, point_data
 from sillyproxy.rollout.sample import ColorSample, Sample, Window, read_sample, sample_data
 
-KEPT: Final = 900  # seconds
+KEPT: Final = max(WINDOWS)  # seconds
 # Who comes new to the dashboard is shown this many seconds as lines.
 POINTS: Final = 300
 # A sum that nobody has asked for in so many seconds is given up.
@@ -156,29 +156,6 @@ def _sample_of(reading: Reading, weight: float | None, share: float) -> ColorSam
         weight=weight,
         share_asked=share,
     )
-
-
-def point_data(sample: Sample) -> dict[str, Any]:
-    """Return what a line of the dashboard shows of one second."""
-    colors = {}
-    for name, part in sample.colors.items():
-        durations = Distribution(part.durations)
-        colors[name] = {
-            "share_asked": round(part.share_asked, 6),
-            "requests": part.requests,
-            "errors": part.errors,
-            "inflight": part.inflight,
-            **{key: milliseconds(durations.quantile(share)) for key, share in PERCENTILES.items()},
-        }
-    return {"seq": sample.seq, "time": sample.time, "seconds": sample.seconds, "colors": colors}
-
-
-PERCENTILES: Final = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
-
-
-def milliseconds(value: float | None) -> float | None:
-    """Return a duration as it is shown: to the µs; more is noise."""
-    return None if value is None else round(value, 3)
 
 
 def dump(data: Any) -> str:

@@ -1,8 +1,7 @@
 """
 A frame: the whole picture that the dashboard shows, at one moment.
 
-What is "now" (requests a second, share seen, error rates) is of the last ten seconds; counts,
-percentiles and comparisons are of the window that was asked for.
+The figures of the colors are `rollout.figures`; what only this proxy knows is added here.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from sillyproxy import __version__
 from sillyproxy.admin.board import Board
-from sillyproxy.admin.history import KEPT, PERCENTILES, History, milliseconds
+from sillyproxy.admin.history import History
 from sillyproxy.admin.meter import Reading
 from sillyproxy.admin.processes import read_loop_lags
 from sillyproxy.admin.status import asked, endpoint_views, readiness, surroundings
@@ -22,19 +21,13 @@ from sillyproxy.config.report import settings_in_force
 from sillyproxy.config.schema import Color, Config
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.rollout.compare import compare_all, comparison_data
-from sillyproxy.rollout.quantiles import Distribution
-from sillyproxy.rollout.sample import CLASSES, ColorSample, Window
+from sillyproxy.rollout.figures import NOW_S, color_data, milliseconds, rates_data
+from sillyproxy.rollout.sample import ColorSample, Window
 from sillyproxy.tools.procfs import read_figures
-
-WINDOWS: Final = (60, 300, KEPT)
-NOW_S: Final = 10
-
-# In the order in which people write them.
-_SHOWN: Final = (*CLASSES[1:], CLASSES[0])
 
 
 def build_frame(board: Board, history: History, window_s: int) -> dict[str, Any]:
-    """Return the frame of this moment over one of WINDOWS, as plain data."""
+    """Return the frame of this moment over one of `figures.WINDOWS`, as plain data."""
     config, window, now = board.config, history.window(window_s), history.window(NOW_S)
     present = {color.name: color for color in config.colors}
     seen = {name: part for name, part in window.colors.items() if name not in present}
@@ -69,14 +62,9 @@ def build_frame(board: Board, history: History, window_s: int) -> dict[str, Any]
 
 
 def _totals(board: Board, now: Window) -> dict[str, Any]:
-    colors = now.colors.values()
-    requests = sum(part.requests for part in colors) + sum(now.uncolored)
-    errors = sum(part.errors for part in colors) + now.uncolored[-1]
     blocks = board.blocks()
     return {
-        "requests_per_s": _per_s(requests, now),
-        "errors_per_s": _per_s(errors, now),
-        "retries_per_s": _per_s(sum(part.retries for part in colors), now),
+        **rates_data(now),
         "inflight": sum(block[Worker.INFLIGHT] for block in blocks),
         "connections": sum(block[Worker.CONNECTIONS_OPEN] for block in blocks),
         "tunnels": sum(block[Worker.TUNNELS_OPEN] for block in blocks),
@@ -86,9 +74,6 @@ def _totals(board: Board, now: Window) -> dict[str, Any]:
 def _color(
     board: Board, history: History, name: str, part: ColorSample, color: Color | None, now: Window
 ) -> dict[str, Any]:
-    recent = now.colors.get(name, ColorSample())
-    answered = sum(other.requests for other in now.colors.values())
-    durations = Distribution(part.durations)
     slot = dict(board.slots()).get(name, 0)
     # A name that has come with a reload has no reading yet.
     gauges = history.readings[slot] if 0 < slot < len(history.readings) else Reading()
@@ -96,26 +81,12 @@ def _color(
         "name": name,
         "present": color is not None,
         **asked(color, sum(other.weight for other in board.config.colors)),
-        "share_seen": recent.requests / answered if answered else None,
-        "requests_per_s": _per_s(recent.requests, now),
-        "error_rate": recent.error_rate,
-        "requests": part.requests,
-        "errors": part.errors,
-        "window_error_rate": part.error_rate,
-        "codes": {name: part.codes[CLASSES.index(name)] for name in _SHOWN},
-        **{key: milliseconds(durations.quantile(share)) for key, share in PERCENTILES.items()},
-        "mean_ms": milliseconds(part.sum_ns / durations.total / 1e6 if durations.total else None),
+        **color_data(name, part, now),
         "inflight": gauges.inflight,
         "queue_waiting": gauges.queued,
-        "retries": part.retries,
-        "fallbacks": part.fallbacks,
         "upstream_connections": {"active": gauges.active, "idle": gauges.idle},
         "endpoints": endpoint_views(board, name),
     }
-
-
-def _per_s(count: int, window: Window) -> float:
-    return round(count / window.seconds, 3) if window.seconds else 0.0
 
 
 def _workers(board: Board) -> list[dict[str, Any]]:

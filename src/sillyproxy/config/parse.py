@@ -24,6 +24,7 @@ from sillyproxy.config.schema import (
     AccessLog,
     Color,
     Config,
+    Export,
     Limits,
     Listener,
     Origin,
@@ -145,6 +146,7 @@ def load(
     reader.warn_idle(names, present)
     reader.warn_needless(names)
     reader.warn_unknown(names, present)
+    reader.warn_untraced(fields)
     reader.warn_open(fields["admin"], fields["admin_token"])
     if fields["workers"] is None:
         fields["workers"] = max(1, min(cpus, MAX_WORKERS))
@@ -183,6 +185,7 @@ def _build(fields: Mapping[str, Any], **rest: Any) -> Config:
         outlier=Outlier(**groups["outlier"]),
         retry=Retry(**groups["retry"]),
         tracing=Tracing(**groups["tracing"]),
+        export=Export(**groups["export"]),
     )
 
 
@@ -317,6 +320,9 @@ class _Reader:
                 missing = self.missing(setting, color)
                 if setting.name_for(color) in self.draft and missing:
                     self.warn(setting.name_for(color), f"{missing} is not set, so this has no effect")
+        for setting in PROXY_SETTINGS:
+            if setting.needs and setting.name in self.draft and setting.needs not in self.draft:
+                self.warn(setting.name, f"{setting.needs} is not set, so this has no effect")
 
     def missing(self, setting: Setting, color: str) -> str:
         """Return the first variable without which a setting of a color has no effect, and that is not set."""
@@ -354,6 +360,14 @@ class _Reader:
                         f"unknown; the nearest known name is {prefix}{nearest(rest, prefixes[prefix], 0)}"
                     )
                 self.warn(name, reason, shown=False)
+
+    def warn_untraced(self, fields: Mapping[str, Any]) -> None:
+        """Warn of a collector that will never get a span."""
+        if fields["export.endpoint"] and fields["tracing.mode"] == "off":
+            self.warn(
+                "SILLYPROXY_OTLP_ENDPOINT",
+                "SILLYPROXY_TRACING is off, so this has no effect; use continue or start",
+            )
 
     def warn_open(self, admin: Listener | None, token: str | None) -> None:
         """Warn of an admin listener that answers strangers."""

@@ -183,6 +183,20 @@ class Tracing:
 
 
 @dataclass(frozen=True, slots=True)
+class Export:
+    """
+    Where sampled spans go: the URL of an OTLP collector (None: nowhere), and as what `service`.
+
+    `headers` are fields that go with each request to it, a secret.
+    """
+
+    endpoint: str | None = None
+    # Not in a traceback, nor where a Config is printed.
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    service: str = "sillyproxy"
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """The text of one setting and where it came from (`environment`, `command line`, a file's path)."""
 
@@ -221,6 +235,7 @@ class Config:
     retry: Retry = Retry()
     gate: Gate = "all"
     tracing: Tracing = Tracing()
+    export: Export = Export()
     env_files: tuple[str, ...] = ()
     slots: tuple[str, ...] = ("blue", "green")
     generation: int = 1

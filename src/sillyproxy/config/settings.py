@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sillyproxy.config import values
+from sillyproxy.config import otlp, values
 from sillyproxy.config.logformat import read_log_format
 from sillyproxy.config.values import (
     MAX_BODY_BYTES,
@@ -158,6 +158,16 @@ NETWORKS: Final = Kind(
     values.show_networks,
     (),
 )
+
+COLLECTOR: Final = Kind("URL", "http://host[:port][/path], or https://", otlp.read_endpoint)
+FIELDS: Final = Kind(
+    "fields",
+    "name=value, or several separated by commas; %XX in a value",
+    otlp.read_fields,
+    otlp.show_fields,
+    (),
+)
+SERVICE: Final = Kind("name", f"at most {otlp.MAX_SERVICE} characters", otlp.read_service)
 
 _WHERE: Final = (
     Setting(
@@ -418,6 +428,35 @@ _TRACES: Final = (
         "Share of the traces that begin here that are sampled. One that goes on is, if who began it said so.",
         field="tracing.sample",
     ),
+    Setting(
+        "SILLYPROXY_OTLP_ENDPOINT",
+        COLLECTOR,
+        "",
+        "http://collector:4318",
+        "The OpenTelemetry collector that sampled spans are sent to, by OTLP over HTTP. Needs "
+        "`sillyproxy[otel]`. Without a path, `/v1/traces` is added.",
+        field="export.endpoint",
+        absent="none; spans go nowhere",
+    ),
+    Setting(
+        "SILLYPROXY_OTLP_HEADERS",
+        FIELDS,
+        "",
+        "Authorization=Basic%20dXNlcjprZXk=",
+        "Header fields that the collector asks for. Never shown.",
+        field="export.headers",
+        absent="none",
+        needs="SILLYPROXY_OTLP_ENDPOINT",
+    ),
+    Setting(
+        "SILLYPROXY_SERVICE_NAME",
+        SERVICE,
+        "sillyproxy",
+        "edge",
+        "What the proxy is called in traces (`service.name`).",
+        field="export.service",
+        needs="SILLYPROXY_OTLP_ENDPOINT",
+    ),
 )
 
 _DISCOVERY: Final = (
@@ -596,7 +635,8 @@ PROXY_SECTIONS: Final = (
         "Traces",
         _TRACES,
         "`continue` is what the W3C asks of whoever takes part in a trace. That all are sampled is "
-        "OpenTelemetry's default (`parentbased_always_on`).",
+        "OpenTelemetry's default (`parentbased_always_on`). With `continue` only requests that bring a "
+        "sampled `traceparent` reach the collector. More: [Traces](../howto/tracing.md).",
     ),
     Section("Discovery", _DISCOVERY),
     Section(

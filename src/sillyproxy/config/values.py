@@ -57,7 +57,7 @@ MAX_TOKEN: Final = 256
 
 OUR_PREFIX: Final = "SILLYPROXY_"
 # What the name of a secret has in it.
-SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY")
+SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY", "OTLP_HEADERS")
 OTHER_NAME: Final = "give it another name"
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+")
@@ -588,7 +588,7 @@ def read_upstream(text: str) -> Upstream:
         if mark in rest:
             raise Refused(f"a URL with a {word} is not supported", "a request brings its own")
     authority, slash, path = rest.partition("/")
-    host, port = _read_authority(authority)
+    host, port = read_authority(authority)
     base = (slash + path).rstrip("/")
     if not _BASE.fullmatch(base):
         raise Refused("the path has characters that a URL may not have", "write them as %XX")
@@ -597,7 +597,8 @@ def read_upstream(text: str) -> Upstream:
     return Upstream("http", host, port, base)
 
 
-def _read_authority(text: str) -> tuple[str, int]:
+def read_authority(text: str) -> tuple[str, int]:
+    """Read the host of a URL and its port, 80 unless it is named."""
     if text.count(":") > 1 and not text.startswith("["):
         raise Refused("an IPv6 address without brackets", "write it as in http://[::1]:8080")
     match = _AUTHORITY.fullmatch(text)

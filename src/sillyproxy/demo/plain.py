@@ -106,7 +106,7 @@ def keeping_lines(story: Story) -> list[str]:
     """Return where what serves."""
     lines = ["serving on, Ctrl-C stops everything:"]
     lines += [
-        f"  proxy http://{proxy.address}/ metrics http://{proxy.admin}/metrics" for proxy in story.proxies
+        f"  proxy http://{proxy.address}/  its dashboard http://{proxy.admin}/" for proxy in story.proxies
     ]
     for backends in story.backends.values():
         lines += [f"  {backend.name:5} http://{backend.address}/" for backend in backends]

@@ -51,6 +51,14 @@ class Span(NamedTuple):
     minor: int
 
 
+class Exemplar(NamedTuple):
+    """A sampled exchange that stands for others: its trace, how long it took, when (seconds since 1970)."""
+
+    trace_id: str
+    seconds: float
+    at: float
+
+
 def ring_of(memory: memoryview, worker: int) -> memoryview:
     """Return the ring of one worker in `memory` (bytes)."""
     return memory[worker * RING_BYTES : (worker + 1) * RING_BYTES]

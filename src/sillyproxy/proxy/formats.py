@@ -26,10 +26,15 @@ if TYPE_CHECKING:
     from sillyproxy.errors import Problem
     from sillyproxy.proxy.logfile import LineWriter
 
-_JSON: Final = (
+_JSON_FIRST: Final = (
     b'{"time":"%b","client":%b,"method":"%b","target":"%b","status":%d,"color":%b,"endpoint":%b,'
-    b'"bytes_in":%d,"bytes_out":%d,"duration_ms":%.3f,"request_id":"%b"%b}\n'
+    b'"bytes_in":%d,"bytes_out":%d,"duration_ms":%.3f,"request_id":"%b"'
 )
+_JSON_FIRST_BYTE: Final = b',"first_byte_ms":%.3f'
+_JSON_TRACE: Final = b',"trace_id":"%b","span_id":"%b"'
+_JSON: Final = _JSON_FIRST + b"%b}\n"
+_JSON_ANSWERED: Final = _JSON_FIRST + _JSON_FIRST_BYTE + b"}\n"
+_JSON_TRACED: Final = _JSON_FIRST + _JSON_FIRST_BYTE + _JSON_TRACE + b"}\n"
 _TEXT: Final = b'%b %b "%b %b" %d color=%b endpoint=%b bytes=%d duration=%.3fms id=%b%b\n'
 
 # An address, a color and an endpoint have no more than this.
@@ -83,16 +88,7 @@ class JsonRecorder(Recorder):
                 request_id = b"%b%08x" % (edge.id_prefix, number)
             elif not is_plain(request_id, LONGEST_ID):
                 request_id = json_text(request_id, LONGEST_ID)
-            tail = b"" if problem is None else _json_problem(problem)
-            if first_ns >= 0:
-                tail += b',"first_byte_ms":%.3f' % (first_ns / 1e6)
-            if retries:
-                tail += b',"retries":%d' % retries
-            if trace is not None:
-                tail += b',"trace_id":"%b","span_id":"%b"' % trace[:2]
-            if samples:
-                tail += b',"sample":%b' % weight
-            lines += _JSON % (
+            values = (
                 moment.stamp,
                 names[ip],
                 method,
@@ -104,8 +100,24 @@ class JsonRecorder(Recorder):
                 bytes_out,
                 duration_ns / 1e6,
                 request_id,
-                tail,
             )
+            if problem is None and first_ns >= 0 and not (retries or samples):
+                # As nearly always: one `%` for all of it.
+                if trace is None:
+                    lines += _JSON_ANSWERED % (*values, first_ns / 1e6)
+                else:
+                    lines += _JSON_TRACED % (*values, first_ns / 1e6, trace[0], trace[1])
+                continue
+            tail = b"" if problem is None else _json_problem(problem)
+            if first_ns >= 0:
+                tail += _JSON_FIRST_BYTE % (first_ns / 1e6)
+            if trace is not None:
+                tail += _JSON_TRACE % trace[:2]
+            if retries:
+                tail += b',"retries":%d' % retries
+            if samples:
+                tail += b',"sample":%b' % weight
+            lines += _JSON % (*values, tail)
 
 
 def _json_problem(problem: Problem) -> bytes:

@@ -9,10 +9,11 @@ from sillyproxy import config
 from sillyproxy.config import Problem, Reading
 from sillyproxy.config.envfile import FILES
 from sillyproxy.config.schema import Config
+from sillyproxy.config.settings import BY_NAME
 from sillyproxy.config.values import BLANKS, read_paths
 from sillyproxy.sources import files
 
-__all__ = ["fingerprint", "load"]
+__all__ = ["find_admin", "fingerprint", "load"]
 
 # A change that is so long under way that more looks would not see its end.
 MAX_LOOKS: Final = 5
@@ -41,6 +42,20 @@ def load(
         files=_read_settled(_paths(environ)),
         generation=previous.generation + 1 if previous else 1,
         slots=previous.slots if previous else (),
+    )
+
+
+def find_admin(environ: Mapping[str, str]) -> tuple[str, str]:
+    """
+    Return the address of the admin listener that is configured here, or `off`, and the token it asks for.
+
+    For who asks that listener, and needs no other part of the configuration to be right.
+    """
+    draft = {name: value for name, value in environ.items() if value.strip(BLANKS)}
+    draft |= {name: origin.text for name, origin in _read_settled(_paths(environ)).draft.items()}
+    admin = draft.get("SILLYPROXY_ADMIN", "").strip(BLANKS) or BY_NAME["SILLYPROXY_ADMIN"].default
+    return admin.lower() if admin.lower() == "off" else admin, draft.get("SILLYPROXY_ADMIN_TOKEN", "").strip(
+        BLANKS
     )
 
 
