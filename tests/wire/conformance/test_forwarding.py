@@ -149,7 +149,6 @@ UNTOUCHED = [
     case("9111-5.2 Cache-Control", b"Cache-Control: no-cache"),
     case("9110-8.3 Content-Type", b"Content-Type: multipart/form-data; boundary=--x"),
     case("9110-7.6.2 Max-Forwards of GET", b"Max-Forwards: 0"),
-    case("w3c traceparent", b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 ]
 
 
