@@ -2,8 +2,9 @@
 What it costs to be watched.
 
     python -m bench.observe cost [--rounds 9] [--seconds 3]
-        CPU per tiny GET: nothing told; metrics alone; all of it (metrics, a trace begun for each request,
-        JSON access log to a file); all of it with a dashboard open and a scrape a second
+        CPU per tiny GET: nothing told; metrics alone; all of it (metrics, a trace begun for each request and
+        one in a hundred sampled, JSON access log to a file); all of it with every trace sampled; with a
+        dashboard open and a scrape a second
     python -m bench.observe watch [--minutes 5]
         latency at a fixed rate, and memory, with 50 dashboards open and a scrape a second, in turns with
         stretches in which nobody looks
@@ -46,7 +47,12 @@ RATE = 1500
 STRETCH_S = 15.0
 
 SILENT = {"SILLYPROXY_TRACING": "off"}
-ALL = {"SILLYPROXY_LOG_FORMAT": "json", "SILLYPROXY_TRACING": "start"}
+ALL = {
+    "SILLYPROXY_LOG_FORMAT": "json",
+    "SILLYPROXY_TRACING": "start",
+    "SILLYPROXY_TRACING_SAMPLE": "1%",
+}
+EACH = {**ALL, "SILLYPROXY_TRACING_SAMPLE": "100%"}
 
 
 def _launch(job: Job, module: str, settings: Mapping[str, str]) -> Launch:
@@ -55,8 +61,10 @@ def _launch(job: Job, module: str, settings: Mapping[str, str]) -> Launch:
     return Launch(command, {**plain.environment, **settings})
 
 
-def _launch_all(job: Job) -> Launch:
-    return _launch(job, "sillyproxy", {**ALL, "SILLYPROXY_ACCESS_LOG": str(job.directory / "access.log")})
+def _launch_all(job: Job, settings: Mapping[str, str] = ALL) -> Launch:
+    return _launch(
+        job, "sillyproxy", {**settings, "SILLYPROXY_ACCESS_LOG": str(job.directory / "access.log")}
+    )
 
 
 _FIND = SUBJECTS["sillyproxy"].find
@@ -64,6 +72,7 @@ KINDS = (
     Subject("nothing", _FIND, lambda job: _launch(job, "bench.silent", SILENT)),
     Subject("metrics", _FIND, lambda job: _launch(job, "sillyproxy", SILENT)),
     Subject("all", _FIND, _launch_all),
+    Subject("sampled", _FIND, lambda job: _launch_all(job, EACH)),
     Subject("watched", _FIND, _launch_all),
 )
 

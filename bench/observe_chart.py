@@ -12,7 +12,8 @@ LABELS = {
     "nothing": "nothing is told",
     "metrics": "metrics",
     "all": "metrics, traces, JSON log to a file",
-    "watched": "the same, a dashboard open, a scrape a second",
+    "sampled": "the same, every trace sampled",
+    "watched": "not sampled; a dashboard open, a scrape a second",
 }
 TEAL, AMBER, GREY = "#0f766e", "#d97706", "#94a3b8"
 

@@ -404,7 +404,7 @@ class Exchange:
                 color.field,
                 down.peer,
                 self.number,
-                self.edge.tracer.line(self) if self.edge.tracer.starts else b"",
+                self.edge.tracer.begin(self) if self.edge.tracer.starts else b"",
                 self.first,
             )
         else:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _HOST: Final = b"\r\nHost: "
 
-# Ids are cut from a supply of random digits: one system call for so many requests.
-_SUPPLY: Final = 128
+# Spans are made so many at a time: one system call for their ids, and code that is warm by the second.
+_SUPPLY: Final = 64
 _TRACE_DIGITS: Final = 32
 _DIGITS: Final = 48  # of a trace and a span
 _NOTHING: Final = b"0" * 16
@@ -38,18 +38,24 @@ class Tracer:
     none, and `sample` of these are sampled.
     """
 
-    __slots__ = ("_at", "_ids", "_sample", "_tell", "starts")
+    __slots__ = ("_sample", "_supply", "_tell", "starts")
 
     def __init__(self, tracing: Tracing, tell: Callable[[Span], None]) -> None:
         self._tell = tell
-        self._ids = b""
-        self._at = 0
         self.apply(tracing)
 
     def apply(self, tracing: Tracing) -> None:
         """Do as another configuration says from now on."""
         self.starts = tracing.mode == "start"
         self._sample = tracing.sample
+        self._supply: list[tuple[bytes, Trace]] = []
+
+    def begin(self, exchange: Exchange) -> bytes:
+        """Begin a trace with an exchange that came without one; return the field for the endpoint."""
+        if exchange.trace is not None:
+            return traceparent_line(exchange.trace)  # it is sent again
+        line, exchange.trace = (self._supply or self._make_supply()).pop()
+        return line
 
     def line(self, exchange: Exchange) -> bytes:
         """Return the field that names us as the parent, beginning with CRLF; empty if there is no trace."""
@@ -58,31 +64,33 @@ class Tracer:
 
     def join(self, exchange: Exchange) -> Trace | None:
         """Give the exchange a span, unless it has one; None if it belongs to no trace."""
-        if exchange.trace is not None:
-            return exchange.trace
         plan = exchange.plan
-        if plan is None:
-            return None
+        if exchange.trace is not None or plan is None:
+            return exchange.trace
         parent = plan.trace
         if parent is None and not self.starts:
             return None
-        at = self._at
-        if at >= len(self._ids):
-            self._ids = urandom(_SUPPLY * _DIGITS // 2).hex().encode()
-            at = 0
-        self._at = at + _DIGITS
-        ids = self._ids
-        span_id = ids[at + _TRACE_DIGITS : at + _DIGITS]
-        if span_id == _NOTHING:  # once in 600 years of a million requests a second, and forbidden
-            return self.join(exchange)
-        trace: Trace
+        _, trace = (self._supply or self._make_supply()).pop()
         if parent is not None:
-            trace = (parent.trace_id, span_id, parent.span_id, parent.flags)
-        else:
-            flags = SAMPLED if random() < self._sample else 0  # noqa: S311  (chance, not a secret)
-            trace = (ids[at : at + _TRACE_DIGITS], span_id, b"", flags)
+            trace = (parent.trace_id, trace[1], parent.span_id, parent.flags)
         exchange.trace = trace
         return trace
+
+    def _make_supply(self) -> list[tuple[bytes, Trace]]:
+        """Make spans that begin traces, with the field that tells of each."""
+        ids = urandom(_SUPPLY * _DIGITS // 2).hex().encode()
+        supply = self._supply
+        sample = self._sample
+        for at in range(0, len(ids), _DIGITS):
+            span_id = ids[at + _TRACE_DIGITS : at + _DIGITS]
+            if span_id == _NOTHING:
+                span_id = (
+                    b"1" * 16
+                )  # 0 is forbidden, and comes once in 600 years of a million requests a second
+            flags = SAMPLED if random() < sample else 0  # noqa: S311  (chance, not a secret)
+            trace = (ids[at : at + _TRACE_DIGITS], span_id, b"", flags)
+            supply.append((traceparent_line(trace), trace))
+        return supply
 
     def record(
         self, exchange: Exchange, trace: Trace, status: int, duration_ns: int, problem: Problem | None
