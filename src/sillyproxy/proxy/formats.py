@@ -100,13 +100,11 @@ class JsonRecorder(Recorder):
                 bytes_out,
                 duration_ns / 1e6,
                 request_id,
+                first_ns / 1e6,
             )
             if problem is None and first_ns >= 0 and not (retries or samples):
                 # As nearly always: one `%` for all of it.
-                if trace is None:
-                    lines += _JSON_ANSWERED % (*values, first_ns / 1e6)
-                else:
-                    lines += _JSON_TRACED % (*values, first_ns / 1e6, trace[0], trace[1])
+                lines += _JSON_ANSWERED % values if trace is None else _JSON_TRACED % (values + trace[:2])
                 continue
             tail = b"" if problem is None else _json_problem(problem)
             if first_ns >= 0:
@@ -117,7 +115,7 @@ class JsonRecorder(Recorder):
                 tail += b',"retries":%d' % retries
             if samples:
                 tail += b',"sample":%b' % weight
-            lines += _JSON % (*values, tail)
+            lines += _JSON % (*values[:-1], tail)
 
 
 def _json_problem(problem: Problem) -> bytes:

@@ -84,9 +84,7 @@ class Tracer:
         for at in range(0, len(ids), _DIGITS):
             span_id = ids[at + _TRACE_DIGITS : at + _DIGITS]
             if span_id == _NOTHING:
-                span_id = (
-                    b"1" * 16
-                )  # 0 is forbidden, and comes once in 600 years of a million requests a second
+                span_id = b"1" * 16  # 0 is forbidden; at a million a second it comes once in 600,000 years
             flags = SAMPLED if random() < sample else 0  # noqa: S311  (chance, not a secret)
             trace = (ids[at : at + _TRACE_DIGITS], span_id, b"", flags)
             supply.append((traceparent_line(trace), trace))
