@@ -13,7 +13,7 @@ LABELS = {
     "metrics": "metrics",
     "all": "metrics, traces, JSON log to a file",
     "sampled": "the same, every trace sampled",
-    "watched": "not sampled; a dashboard open, a scrape a second",
+    "watched": "one in 100 sampled; a dashboard, a scrape a second",
 }
 TEAL, AMBER, GREY = "#0f766e", "#d97706", "#94a3b8"
 
@@ -78,7 +78,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
             alpha=0.6,
         )
     latency.set_ylim(0)
-    latency.legend(frameon=False, fontsize=7.5, loc="upper right")
+    latency.legend(frameon=False, fontsize=7.5, loc="lower right")
     _finish(latency, f"Latency at {results['watch']['rate']:,} requests/s, ms: p99 and, paler, p50")
     memory.plot(
         [one["at_s"] / 60 for one in stretches],
