@@ -194,8 +194,13 @@ def test_every_process_is_shown_while_it_lives() -> None:
     """Open files, memory and CPU time are there for each process; those of a worker that died are not."""
     board = make_board(workers=2)
     board.workers[1].pid = 2**22 + 1  # no process can have it
-    # One whose files are known: the three that every program begins with.
-    with subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL) as child:
+    # One whose files are known, once it has answered: the three that every program begins with.
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b"ready\n")
+        child.stdin.flush()
+        child.stdout.readline()
         board.workers[0].pid = child.pid
         series = read(board)
         child.kill()
