@@ -111,6 +111,7 @@ def repeat(exchange: Exchange, problem: Problem, *, status: int = 0) -> bool:
     what = f"status {status}" if status else problem.detail
     blame(exchange, what, gateway=not status or status in GATEWAY_ERRORS, answered=status > 0)
     exchange.repeats += 1
+    exchange.first_byte_ns = 0  # that response is nobody's
     exchange.give_up_on(endpoint)
     exchange.go_elsewhere(problem, Row.RETRY_RESET)
     return True
