@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ pytestmark = [pytest.mark.swarm, pytest.mark.slow]
 
 PROXY, V1, V2, LOAD = (f"{PREFIX}-{name}" for name in ("proxy", "myapp-v1", "myapp-v2", "load"))
 SAMPLE = 600  # requests, at least, in which shares are counted
+SETTLE_S = 30.0  # by when names, looked up every second, lead to every replica
 
 
 @dataclass
@@ -51,6 +53,10 @@ class Sample:
     refused: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     seen: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+
+    def merge(self, more: Sample) -> None:
+        """Add what another sample has counted."""
+        self.add(vars(more))
 
     def add(self, more: dict[str, Any]) -> None:
         """Add what came after."""
@@ -112,8 +118,15 @@ class Story:
         self.after_mistake = ""
 
     @contextlib.contextmanager
-    def step(self, name: str, load: bool = True, **services: int) -> Iterator[Step]:
-        """Carry out a step and wait until each service has settled at its number of replicas."""
+    def step(
+        self, name: str, load: bool = True, reach: dict[str, int] | None = None, **services: int
+    ) -> Iterator[Step]:
+        """
+        Carry out a step and wait until each service has settled at its number of replicas.
+
+        Containers that run are not yet known to everybody: settled is also that each proxy reaches
+        `reach`, replicas by color, or has not within SETTLE_S, which is for the tests to judge.
+        """
         step = self.steps[name] = Step(name)
         yield step
         for service, replicas in services.items():
@@ -122,6 +135,17 @@ class Story:
             step.curl[service] = curl(published(containers(service)[0]))
         if load:
             step.during.add(read_load())
+            give_up_at = time.monotonic() + SETTLE_S
+            while reach and time.monotonic() < give_up_at:
+                time.sleep(1)
+                lately = Sample()
+                lately.add(read_load())
+                step.during.merge(lately)
+                if all(
+                    [len(each) for each in lately.replicas(color).values()] == [replicas] * services["proxy"]
+                    for color, replicas in reach.items()
+                ):
+                    break
 
             def enough() -> bool:
                 step.settled.add(read_load())
@@ -178,17 +202,17 @@ def play(story: Story, images: Images) -> None:
 
     with story.step("blue", proxy=1):
         pass
-    with story.step("scale", myapp_v1=4, proxy=2):
+    with story.step("scale", reach={"blue": 4}, myapp_v1=4, proxy=2):
         docker("service", "scale", f"{V1}=4", f"{PROXY}=2")
     with story.step("v2", myapp_v2=1):
         create_service("myapp-v2", images.myapp, *publish, "--env", "V2=1")
-    with story.step("canary", proxy=2):
+    with story.step("canary", reach={"blue": 4, "green": 1}, proxy=2):
         update("--env-add GREEN=http://myapp-v2:8080/ --env-add GREEN_WEIGHT=1 --env-add BLUE_WEIGHT=4")
     with story.step("scale green", myapp_v2=4):
         docker("service", "scale", f"{V2}=4")
-    with story.step("all green", proxy=2):
+    with story.step("all green", reach={"green": 4}, proxy=2):
         update("--env-rm GREEN_WEIGHT --env-rm BLUE_WEIGHT --env-rm BLUE")
-    with story.step("rollback", proxy=2):
+    with story.step("rollback", reach={"blue": 4}, proxy=2):
         update("--env-rm GREEN --env-add BLUE=http://myapp-v1:8080")
     with story.step("scale in", myapp_v1=2, proxy=1):
         docker("service", "scale", f"{V1}=2", f"{PROXY}=1")
