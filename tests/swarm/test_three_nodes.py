@@ -116,19 +116,25 @@ class Task:
     container: str
     process: int
     address: str
+    environment: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.service.removeprefix(PREFIX + '-')}.{self.slot} on {self.node}"
 
 
 class Mistake(NamedTuple):
-    """What became of a mistaken update: how it ended, the environment, the proxies' containers."""
+    """
+    What became of a mistaken update: how it ended, the environment, and the proxies that run.
+
+    `ended` tells of each that ran before and does not any more how it ended.
+    """
 
     state: str
     environment_before: str
     environment_after: str
-    proxies_before: set[str]
-    proxies_after: set[str]
+    proxies_before: list[Task]
+    proxies_after: list[Task]
+    ended: dict[str, str]
 
 
 @dataclass
@@ -296,6 +302,7 @@ class Story:
                     ),
                     "",
                 ),
+                environment=tuple(task["Spec"]["ContainerSpec"].get("Env") or ()),
             )
             for task in found
         ]
@@ -507,11 +514,13 @@ def play(story: Story) -> None:
 def make_mistake(story: Story, name: str) -> None:
     """Update the proxy with a mistake, and note what the Swarm makes of it."""
     environment = ("service", "inspect", "--format", "{{json .Spec.TaskTemplate.ContainerSpec.Env}}", PROXY)
-    before = story.docker(*environment), {task.container for task in story.running(PROXY)}
+    before = story.docker(*environment), story.running(PROXY)
     with story.step(name):
         state = story.update(PROXY, f"--env-add {MISTAKES[name]}")
-    after = story.docker(*environment), {task.container for task in story.running(PROXY)}
-    story.mistakes[name] = Mistake(state, before[0], after[0], before[1], after[1])
+    after = story.docker(*environment), story.running(PROXY)
+    left = {task.container for task in before[1]} - {task.container for task in after[1]}
+    ended = {task.container: task.state for task in story.tasks(PROXY) if task.container in left}
+    story.mistakes[name] = Mistake(state, before[0], after[0], before[1], after[1], ended)
 
 
 @pytest.mark.parametrize("name", PLANNED)
@@ -588,12 +597,21 @@ def test_a_mistake_costs_nothing(story: Story) -> None:
 def test_a_mistake_is_taken_back_by_the_swarm(story: Story) -> None:
     """
     The new proxy never becomes healthy, so the Swarm restores the old environment; the old proxies go on.
+
+    As the failed one ends the Swarm may have begun to replace it, by then with the old environment again,
+    and keep that one instead of the old proxy of its place: then it asked the old one to stop. Never may
+    all be replaced, or one have failed.
     """
     for name in story.size.mistakes:
         mistake = story.mistakes[name]
         assert (name, mistake.state) == (name, "rollback_completed")
         assert mistake.environment_after == mistake.environment_before
-        assert mistake.proxies_after == mistake.proxies_before
+        assert len(mistake.proxies_after) == len(mistake.proxies_before)
+        assert {task.environment for task in mistake.proxies_after} == {
+            task.environment for task in mistake.proxies_before
+        }
+        assert len(mistake.ended) < len(mistake.proxies_before)
+        assert set(mistake.ended.values()) <= {"shutdown", "complete"}, mistake.ended
 
 
 def test_a_proxy_outlives_its_backends(story: Story) -> None:

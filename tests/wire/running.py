@@ -29,6 +29,16 @@ def wait_until(is_true: Callable[[], object], what: str = "the condition") -> No
         time.sleep(0.02)
 
 
+def stop(pid: int) -> None:
+    """
+    Stop a process (SIGSTOP), and wait until it has stopped.
+
+    Until then it may still take a connection, or the event that tells of one.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the stop")
+
+
 def make_environment(settings: dict[str, str]) -> dict[str, str]:
     """Return an environment with these settings and no others of ours."""
     ours = ("SILLYPROXY_", "BLUE", "GREEN", "STANDIN")

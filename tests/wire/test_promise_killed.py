@@ -6,6 +6,7 @@ import os
 import signal
 
 from tests.wire.harness import Client, Proxy
+from tests.wire.running import stop
 from tests.wire.stress_tools import (
     GET,
     find_controller,
@@ -63,7 +64,7 @@ def test_connections_in_the_accept_queue_are_served_by_the_successor() -> None:
     """Connections that a killed worker had not accepted are answered by the next one, all of them."""
     with origin() as backend, serving({"BLUE": backend.url}) as proxy:
         (worker,) = wait_workers(proxy, 1)
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
         clients = [Client(proxy.port) for _ in range(50)]
         for client in clients:
             client.send(GET % b"/")

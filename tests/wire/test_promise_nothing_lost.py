@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.wire.harness import Client, Proxy, Reply
+from tests.wire.running import stop
 from tests.wire.stress_tools import (
     GET,
     Load,
@@ -157,7 +158,7 @@ def test_who_waits_to_be_accepted_at_the_end_of_the_delay_is_served(backend: Qui
     """Connections in the accept queue when the address closes are answered, also those not yet asking."""
     with serving({"BLUE": backend.url, "SILLYPROXY_DRAIN_TIMEOUT": "10s"}) as proxy:
         (worker,) = find_workers(proxy)
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
         asking, silent = ([Client(proxy.port) for _ in range(30)] for _ in range(2))
         for client in asking:
             client.send(GET % b"/")

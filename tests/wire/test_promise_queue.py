@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.wire.harness import Client, Reply
+from tests.wire.running import stop
 from tests.wire.stress_tools import (
     GET,
     LoneWorker,
@@ -232,7 +233,7 @@ def test_nobody_jumps_the_queue() -> None:
         late = Client(worker.port)
         first = occupy(worker, server)
         (waiting,) = line_up(worker, request("/", X_Id="waited"))
-        os.kill(worker.process.pid, signal.SIGSTOP)
+        stop(worker.process.pid)
         try:
             server.hear.set()
             wait_until(lambda: not server.busy, "the answer")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.harness import Client, Proxy, find_free_port
-from tests.wire.running import ask
+from tests.wire.running import ask, stop
 from tests.wire.stress_tools import (
     GET,
     QuickOrigin,
@@ -230,10 +230,12 @@ def test_split_is_exact_in_every_worker_after_a_reload(edge: Edge) -> None:
     for blue, green in ((3, 1), (1, 3)):
         edge.adopt(**both(edge.backend, blue, green))
         share = blue / (blue + green)
-        wait_until(lambda: edge.answers(40)[b"blue"] and edge.answers(40)[b"green"], "the new weights")
-        time.sleep(0.5)  # a worker may be a little later than the other
-        for _ in range(12):
-            assert abs(edge.answers(200)[b"blue"] - 200 * share) <= 2
+
+        def is_exact(share: float = share) -> bool:
+            return abs(edge.answers(200)[b"blue"] - 200 * share) <= 2
+
+        wait_until(is_exact, "the new weights")  # a worker may be a little later than the other
+        assert all(is_exact() for _ in range(12))
 
 
 def test_workers_may_become_more_and_fewer_under_load(edge: Edge) -> None:
@@ -262,7 +264,7 @@ def count_workers(proxy: Proxy) -> int:
 def test_connections_that_wait_on_a_worker_that_leaves_are_served(edge: Edge) -> None:
     """When workers become fewer, who waits in the queue of one that leaves is answered all the same."""
     first, second = wait_workers(edge.proxy, 2)
-    os.kill(second, signal.SIGSTOP)
+    stop(second)
     clients = [Client(edge.port) for _ in range(40)]
     for client in clients:
         client.send(GET % b"/")
@@ -313,7 +315,7 @@ def test_who_waits_on_a_removed_address_is_served(edge: Edge) -> None:
     wait_until(lambda: not is_refused(second), "the second address")
     workers = wait_workers(edge.proxy, 2)
     for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
     clients = [Client(second) for _ in range(40)]
     for client in clients:
         client.send(GET % b"/")

@@ -21,7 +21,7 @@ import pytest
 
 from tests.wire.activation import Holder
 from tests.wire.harness import Client, find_free_port
-from tests.wire.running import ask
+from tests.wire.running import ask, stop
 from tests.wire.stress_tools import GET, QuickOrigin, ask_once, origin, request, show, wait_until
 
 RESTARTS = int(os.environ.get("WIRE_RESTARTS", "15"))
@@ -170,7 +170,7 @@ def test_inherited_socket_is_served_by_every_worker(holder: Holder, backend: Qui
     assert ask_once(holder.port, GET % b"/").status == 200
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for worker in map(int, children[1:]):
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
         assert {ask_once(holder.port, GET % b"/").status for _ in range(30)} == {200}
         os.kill(worker, signal.SIGCONT)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.running import ask, running, wait_until
+from tests.wire.running import ask, running, stop, wait_until
 
 
 def test_port_0_is_one_port_for_all_workers() -> None:
@@ -144,7 +144,7 @@ def test_connection_that_waits_for_a_dead_worker_is_served_by_its_successor() ->
     with running(SILLYPROXY_WORKERS="1") as proxy:
         proxy.wait_serving()
         worker = proxy.pid_of("worker 0")
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
         host, _, port = proxy.address.rpartition(":")
         with closing(socket.create_connection((host, int(port)))) as client:
             client.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -163,7 +163,7 @@ def test_process_that_hangs_is_replaced(name: str) -> None:
     with running(SILLYPROXY_WORKERS="1") as proxy:
         proxy.wait_serving()
         pid = proxy.pid_of(name)
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
         assert int(proxy.get().split()[1]) != (pid if name == "worker 0" else 0)
         proxy.wait_line(f"{name} hangs, killing it pid={pid}")
         wait_until(lambda: proxy.pid_of(name) != pid, "the successor")
