@@ -29,6 +29,7 @@ from sillyproxy.proxy.loop import GONE, IN, OUT, READ, READ_WRITE, RESET
 
 if TYPE_CHECKING:
     from sillyproxy.http1.forward import RequestPlan
+    from sillyproxy.proxy.transport import Transport
 
 IDLE: Final = 0
 HEAD: Final = 1
@@ -76,7 +77,7 @@ class Downstream:
         "waits_writable",
     )
 
-    def __init__(self, edge: Edge, sock: socket.SocketType, ip: str) -> None:
+    def __init__(self, edge: Edge, sock: Transport, ip: str) -> None:
         self.edge = edge
         self.sock = sock
         self.fd = sock.fileno()

@@ -8,7 +8,8 @@ registered once and never changed while requests come and go.
 
 What handlers may rely on: events are hints, not facts (a handler finds out by reading);
 a descriptor that is closed during a round is given back to the kernel after it, so that
-no event meant for it reaches its successor.
+no event meant for it reaches its successor. A descriptor below 0 is virtual: the kernel knows
+nothing of it, and whoever made it calls its handler.
 """
 
 from __future__ import annotations
@@ -83,16 +84,19 @@ class Loop:
     def add(self, fd: int, handler: Handler, events: int) -> None:
         """Call `handler` with the events of `fd` from now on."""
         self.handlers[fd] = handler
-        self._epoll.register(fd, events)
+        if fd >= 0:
+            self._epoll.register(fd, events)
 
     def change(self, fd: int, events: int) -> None:
-        """Wait for other events of `fd`; what is ready already is told again."""
-        self._epoll.modify(fd, events)
+        """Wait for other events of `fd`; what is ready already is told again, but for a virtual one."""
+        if fd >= 0:
+            self._epoll.modify(fd, events)
 
     def remove(self, fd: int) -> None:
         """Forget a descriptor that stays open."""
         self.handlers.pop(fd, None)
-        self._epoll.unregister(fd)
+        if fd >= 0:
+            self._epoll.unregister(fd)
 
     def close(self, fd: int, owner: Disposable) -> None:
         """Forget a descriptor; its owner closes it when this round is over."""

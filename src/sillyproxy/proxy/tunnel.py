@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sillyproxy.proxy.downstream import Downstream
     from sillyproxy.proxy.edge import Edge
     from sillyproxy.proxy.exchange import Exchange
+    from sillyproxy.proxy.transport import Transport
     from sillyproxy.proxy.upstream import Upstream
 
 
@@ -39,8 +40,8 @@ class _Direction:
     def __init__(
         self,
         edge: Edge,
-        source: socket.SocketType,
-        sink: socket.SocketType,
+        source: Transport,
+        sink: Transport,
         waiting: bytes,
         go_on: Callable[[], None],
         frames: Frames | None,

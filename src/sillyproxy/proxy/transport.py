@@ -1,0 +1,48 @@
+"""
+What the data plane takes for a connection: the methods of a non-blocking socket.
+
+A plain socket is one. So is a TLS connection (`tls`), and one stream of an HTTP/2 connection
+(`http2.lane`): who reads requests from it and writes responses to it need not know which.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Transport(Protocol):
+    """
+    A non-blocking, reliable, ordered stream of bytes both ways.
+
+    `BlockingIOError` says "not now", any other `OSError` that it is broken, no bytes that the
+    other side has ended. Events are edge-triggered, hence what every reader relies on: a read
+    that brings fewer bytes than it asked for has left nothing behind.
+    """
+
+    def fileno(self) -> int:
+        """Return the descriptor by which the loop knows it; one below 0 is virtual."""
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """Return up to `bufsize` bytes. Of the flags MSG_PEEK alone is understood everywhere."""
+
+    def recv_into(self, buffer: memoryview, nbytes: int = 0, /) -> int:
+        """Read into `buffer`, up to `nbytes`, or as much as it holds; return how many bytes."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """
+        Send; return how many bytes were taken.
+
+        The rest has to be sent next, and nothing else, when the loop tells that it is writable.
+        """
+
+    def shutdown(self, how: int, /) -> None:
+        """End what is sent (SHUT_WR), received (SHUT_RD), or both."""
+
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
+        """Set an option of the socket below, if there is one of its own."""
+
+    def getsockopt(self, level: int, option: int, /) -> int:
+        """Return an option of the socket below."""
+
+    def close(self) -> None:
+        """Close at once."""
