@@ -28,7 +28,7 @@ class TlsTransport:
     is writable, and sends it again, which sends what waits here.
     """
 
-    __slots__ = ("_ended", "_in", "_is_owed", "_out", "_reset", "_sock", "_tls", "_waiting")
+    __slots__ = ("_ended", "_in", "_is_full", "_is_owed", "_out", "_reset", "_sock", "_tls", "_waiting")
 
     def __init__(
         self, context: ssl.SSLContext, sock: socket.SocketType, *, server: bool, name: str | None = None
@@ -40,6 +40,7 @@ class TlsTransport:
         self._sock = sock
         self._waiting = b""
         self._is_owed = False
+        self._is_full = False  # the last read of the socket may have left something there
         self._ended = False
         self._reset = False
 
@@ -105,8 +106,8 @@ class TlsTransport:
         while len(data) < bufsize and self._has_more():
             try:
                 more = self._read(bufsize - len(data))
-            except BlockingIOError:
-                break
+            except OSError:
+                break  # nothing more now; if it is broken, the next read says so
             if not more:
                 break
             data += more
@@ -116,10 +117,10 @@ class TlsTransport:
         """Read into `buffer`; return how many bytes."""
         size = nbytes or len(buffer)
         count = self._read_into(buffer[:size])
-        while 0 < count < size:
+        while 0 < count < size and self._has_more():
             try:
                 more = self._read_into(buffer[count:size])
-            except BlockingIOError:
+            except OSError:
                 break
             if not more:
                 break
@@ -172,8 +173,8 @@ class TlsTransport:
     # -- Between the socket and OpenSSL -------------------------------------------------
 
     def _has_more(self) -> bool:
-        """Tell whether a read may bring more without asking the kernel."""
-        return self._in.pending > 0 or self._tls.pending() > 0
+        """Tell whether a read may bring more: of what is here, or of what the last one left in the kernel."""
+        return self._in.pending > 0 or self._tls.pending() > 0 or self._is_full
 
     def _peek(self) -> bytes:
         if self._tls.pending():
@@ -221,7 +222,15 @@ class TlsTransport:
         return ConnectionResetError(str(error))
 
     def _fill(self) -> None:
-        data = self._sock.recv(_READ_BYTES)
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            self._is_full = False
+            raise
+        except OSError:
+            self._ended = True  # a reset is told once by the kernel, and by us whenever we are asked
+            raise
+        self._is_full = len(data) == _READ_BYTES
         if data:
             self._in.write(data)
         else:
