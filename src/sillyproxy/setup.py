@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sillyproxy.config.schema import Config
+from sillyproxy.config.schema import Config, Listener
 from sillyproxy.tools.channel import Channel
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
 @dataclass(slots=True)
@@ -19,18 +23,20 @@ class WorkerSetup:
     leaves the connections in its accept queue to its successor. `block` is its part of
     the shared counts, `memory` all of them. `lifeline` reads end-of-file when the supervisor is gone.
     `control` brings what the supervisor says later: Serve, with the sockets to accept on from then.
-    `spans` is its ring of finished spans (`metrics.spans`); None: nobody reads them.
+    `spans` is its ring of finished spans (`metrics.spans`); None: nobody reads them. `tls` is the
+    context that all workers begin with, so that a session goes on in any of them; None: each has its own.
     """
 
     index: int
     config: Config
-    listeners: list[socket.socket]
+    listeners: list[tuple[Listener, socket.socket]]
     channel: Channel
     block: memoryview
     lifeline: int
     memory: memoryview | None = None
     control: Channel | None = None
     spans: memoryview | None = None
+    tls: SSLContext | None = None
 
 
 @dataclass(slots=True)

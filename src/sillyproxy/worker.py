@@ -21,11 +21,13 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from random import random
 from threading import TIMEOUT_MAX, Thread
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from sillyproxy.config import schema
 from sillyproxy.config.schema import AccessLog, Config
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.metrics.slab import Counts, block_of
@@ -50,6 +52,9 @@ from sillyproxy.tools.channel import (
     Serve,
 )
 from sillyproxy.traffic.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from sillyproxy.proxy.certificates import Certificates
 
 SERVING: Final = 0
 LEAVING: Final = 1
@@ -93,8 +98,12 @@ class _Worker:
         )
         edge.generations.on_applied = self._say_applied
         # What to accept on, by inode: a socket that is sent to us again is the same one.
-        self._sockets = _by_inode(setup.listeners)
+        self._sockets = _by_inode(sock for _, sock in setup.listeners)
+        self._tls_inodes = _tls_inodes(setup.listeners)
         self._listeners: dict[int, Listener] = {}
+        self._certificates: Certificates | None = None
+        self._tls_applied: schema.Tls | None = None
+        self._shake_hands: Callable[[socket.SocketType, str], object] | None = None
         self._most_workers = config.workers
         self._silent_until_ns = edge.loop.now_ns + _WAIT_ENDPOINTS_NS
         edge.loop.ticking = True
@@ -146,13 +155,37 @@ class _Worker:
     def _accept_on(self, sockets: dict[int, socket.socket]) -> None:
         """Accept on these from now on; who waits on one of the others is accepted first."""
         limit = _connection_limit(self._config)
+        self._apply_tls()
         for inode in self._listeners.keys() - sockets.keys():
             self._listeners.pop(inode).close()
         for inode, sock in sockets.items():
             if inode in self._listeners:
                 self._listeners[inode].max_connections = limit
             else:
-                self._listeners[inode] = Listener(self._edge, sock, limit, self._count_others)
+                self._listeners[inode] = Listener(
+                    self._edge,
+                    sock,
+                    limit,
+                    self._count_others,
+                    self._shake_hands if inode in self._tls_inodes else None,
+                )
+
+    def _apply_tls(self) -> None:
+        """Show the certificates of the configuration in force from now on."""
+        tls = self._config.tls
+        if self._certificates is None and not tls.listeners:
+            return
+        # Imported here it is in the memory of those alone that need it.
+        from sillyproxy.proxy.certificates import Certificates
+        from sillyproxy.proxy.handshake import Handshake
+        from sillyproxy.tools.pem import make_server_context
+
+        if self._certificates is None:
+            self._certificates = Certificates(self._setup.tls or make_server_context())
+            self._shake_hands = partial(Handshake, self._edge, self._certificates)
+        if self._tls_applied != tls:
+            self._tls_applied = tls
+            self._certificates.apply(tls, ["http/1.1"])
 
     def _count_others(self) -> int:
         """Return how many clients the other workers serve, 20 ms ago at most; 0 if no limit was set."""
@@ -190,6 +223,7 @@ class _Worker:
             if self._setup.index >= message.config.workers:
                 self._leave_to_others()
             else:
+                self._tls_inodes = _tls_inodes(zip(message.listeners, sockets, strict=True))
                 self._serve(message.config, _by_inode(sockets))
 
     def _serve(self, config: Config, sockets: dict[int, socket.socket]) -> None:
@@ -306,7 +340,7 @@ class _Worker:
             is_new = down.fresh and down.deadline_ns - edge.header_ns >= now_ns - SECOND_NS // 2
             if down.phase == IDLE and not is_new and not self._is_surplus:
                 down.leave()
-        if not edge.connections:
+        if not edge.connections and not edge.handshakes:
             edge.loop.stopped = True
         elif now_ns >= self._until_ns:
             if self._is_evicting:
@@ -316,6 +350,8 @@ class _Worker:
             self._is_evicting = True
             self._until_ns = now_ns + _LAST_WORDS_NS
             logs.warning("drain timeout: closing what is still under way", connections=len(edge.connections))
+            for handshake in tuple(edge.handshakes):
+                handshake.close()
             for down in tuple(edge.connections):
                 down.evict()
 
@@ -341,6 +377,11 @@ def _log(level: str, message: str, **fields: str | int | float | bool | None) ->
 
 def _by_inode(sockets: Iterable[socket.socket]) -> dict[int, socket.socket]:
     return {os.fstat(sock.fileno()).st_ino: sock for sock in sockets}
+
+
+def _tls_inodes(listeners: Iterable[tuple[schema.Listener, socket.socket]]) -> frozenset[int]:
+    """Return the sockets on which TLS is spoken."""
+    return frozenset(os.fstat(sock.fileno()).st_ino for listener, sock in listeners if listener.tls)
 
 
 def _connection_limit(config: Config) -> int:

@@ -301,15 +301,18 @@ def test_the_peer_is_named_to_the_backend() -> None:
     """
     The backend learns the client's address; a trusted proxy's list is extended by the proxy's own.
     """
-    assert fields_of(peer_fields("::1")) == {b"x-forwarded-for": [b"::1"], b"x-forwarded-proto": [b"http"]}
-    assert fields_of(chain_fields((b"1.2.3.4", b"https", b"for=x"), "::1")) == {
+    assert fields_of(peer_fields("::1", b"http")) == {
+        b"x-forwarded-for": [b"::1"],
+        b"x-forwarded-proto": [b"http"],
+    }
+    assert fields_of(chain_fields((b"1.2.3.4", b"https", b"for=x"), "::1", b"http")) == {
         b"x-forwarded-for": [b"1.2.3.4, ::1"],
         b"x-forwarded-proto": [b"https"],
         b"forwarded": [b'for=x, for="[::1]"'],
     }
-    assert fields_of(chain_fields((b"", b"", b""), "1.1.1.1")) == {
+    assert fields_of(chain_fields((b"", b"", b""), "1.1.1.1", b"https")) == {
         b"x-forwarded-for": [b"1.1.1.1"],
-        b"x-forwarded-proto": [b"http"],
+        b"x-forwarded-proto": [b"https"],
     }
 
 

@@ -102,7 +102,7 @@ def main() -> int:
         WorkerSetup(
             0,
             config,
-            [listener],
+            [(config.listeners[0], listener)],
             Channel(director.channel),
             block_of(director.memory, 0),
             director.lifeline,

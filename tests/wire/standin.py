@@ -47,7 +47,7 @@ class StandIn:
         self.setup.control.send(Applied(self.setup.index, self.setup.config.generation))
         while not self.end or time.monotonic() < self.end:
             wires = [self.setup.channel, self.setup.control, self.setup.lifeline]
-            waited: list[Any] = [*self.setup.listeners, *wires]
+            waited: list[Any] = [*(sock for _, sock in self.setup.listeners), *wires]
             for one in select.select(waited, [], [], 0.02)[0]:
                 if one is self.setup.channel:
                     for message in self.setup.channel.receive():
@@ -64,10 +64,10 @@ class StandIn:
     def serve(self, control: Channel) -> None:
         for message, sockets in control.receive_with_sockets():
             assert isinstance(message, Serve)
-            for listener in self.setup.listeners:
-                listener.close()
+            for _, sock in self.setup.listeners:
+                sock.close()
             self.setup.config = message.config
-            self.setup.listeners = list(sockets)
+            self.setup.listeners = list(zip(message.listeners, sockets, strict=True))
             self.counts.worker[Worker.GENERATION] = message.config.generation
             self.counts.publish()
             for wire in (self.setup.channel, control):

@@ -98,6 +98,11 @@ def _families(board: Board, exemplars: Mapping[tuple[str, int], Exemplar]) -> It
     yield from _of_colors(board, totals, exemplars)
     yield from _of_endpoints(board)
     yield from (_one(metric, totals.worker[place]) for metric, place in _BY_WORKER)
+    full = totals.worker[Worker.TLS_HANDSHAKES] - totals.worker[Worker.TLS_RESUMED]
+    resumed, failed = totals.worker[Worker.TLS_RESUMED], totals.worker[Worker.TLS_FAILED]
+    yield _by(table.TLS_HANDSHAKES, {"full": full, "resumed": resumed, "failed": failed})
+    ends = {certificate.path: certificate.not_after for certificate in board.config.tls.certificates}
+    yield _by(table.TLS_EXPIRY, ends)
     yield _one(table.WORKERS, len(board.workers))
     yield _one(table.GENERATION, board.config.generation)
     yield _by(table.RELOADS, board.reloads)

@@ -36,6 +36,7 @@ def build_status(board: Board) -> dict[str, Any]:
         **surroundings(board),
         "config": {
             "listen": [str(listener) for listener in config.listeners],
+            "tls_listen": [str(listener) for listener in config.tls.listeners],
             "admin": str(config.admin) if config.admin else "off",
             "settings": {
                 name: {"value": mask(name, origin.text), "origin": origin.source}

@@ -1,5 +1,5 @@
 """What the operator asked for: text in, one frozen Config or all problems out."""
 
-from sillyproxy.config.parse import ConfigError, Problem, Reading, load
+from sillyproxy.config.parse import ConfigError, Credentials, Problem, Reading, load, make_draft
 
-__all__ = ["ConfigError", "Problem", "Reading", "load"]
+__all__ = ["ConfigError", "Credentials", "Problem", "Reading", "load", "make_draft"]

@@ -22,6 +22,7 @@ from sillyproxy.config.merge import (
 )
 from sillyproxy.config.schema import (
     AccessLog,
+    Certificate,
     Color,
     Config,
     Export,
@@ -32,6 +33,7 @@ from sillyproxy.config.schema import (
     Probe,
     Retry,
     Timeouts,
+    Tls,
     Tracing,
 )
 from sillyproxy.config.settings import BY_NAME, COLOR, COLOR_SETTINGS, PROXY_SETTINGS, Setting
@@ -114,6 +116,31 @@ class Reading:
 NOTHING: Final = Reading({})
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What is in the files of certificates and keys that the draft names, and what is wrong with them."""
+
+    certificates: tuple[Certificate, ...] = ()
+    client_ca: bytes = b""
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+NO_CREDENTIALS: Final = Credentials()
+
+
+def make_draft(
+    environ: Mapping[str, str], files: Reading = NOTHING, listen: str | None = None
+) -> Mapping[str, Origin]:
+    """Return what all sources say together, trimmed. An empty value is no value: `GREEN=` unsets it."""
+    return _trimmed(merge(read_environment(environ), files.draft, read_command_line(listen)))
+
+
+def _trimmed(draft: Draft) -> dict[str, Origin]:
+    trimmed = {name: Origin(origin.text.strip(BLANKS), origin.source) for name, origin in draft.items()}
+    return {name: origin for name, origin in trimmed.items() if origin.text}
+
+
 def load(
     environ: Mapping[str, str],
     *,
@@ -121,6 +148,7 @@ def load(
     colors: Sequence[str] = (),
     listen: str | None = None,
     files: Reading = NOTHING,
+    credentials: Credentials = NO_CREDENTIALS,
     generation: int = 1,
     slots: Sequence[str] = (),
 ) -> tuple[Config, tuple[Problem, ...]]:
@@ -130,8 +158,12 @@ def load(
     `cpus` is what `SILLYPROXY_WORKERS=auto` means here; `slots` are those of the generation
     before. Raises ConfigError with all problems, those of the files among them.
     """
-    draft = merge(read_environment(environ), files.draft, read_command_line(listen))
-    reader = _Reader(add_colors(draft, colors), files.problems, files.warnings)
+    draft = make_draft(environ, files, listen)
+    reader = _Reader(
+        _trimmed(add_colors(draft, colors)),
+        (*files.problems, *credentials.problems),
+        (*files.warnings, *credentials.warnings),
+    )
     fields = {setting.field: reader.value(setting) for setting in PROXY_SETTINGS}
     names = reader.color_names()
     present = tuple(reader.colors(names))
@@ -150,6 +182,7 @@ def load(
     reader.warn_open(fields["admin"], fields["admin_token"])
     if fields["workers"] is None:
         fields["workers"] = max(1, min(cpus, MAX_WORKERS))
+    fields["tls.certificates"], fields["tls.client_ca"] = credentials.certificates, credentials.client_ca
     fields["access_log.format"] = fields["access_log.format"] or fields["log_format"]
     config = _build(
         fields,
@@ -186,6 +219,7 @@ def _build(fields: Mapping[str, Any], **rest: Any) -> Config:
         retry=Retry(**groups["retry"]),
         tracing=Tracing(**groups["tracing"]),
         export=Export(**groups["export"]),
+        tls=Tls(**groups["tls"]),
     )
 
 
@@ -209,9 +243,7 @@ class _Reader:
     """One draft while it is read: what was used of it, and what was found wrong."""
 
     def __init__(self, draft: Draft, problems: Sequence[Problem], warnings: Sequence[Problem]) -> None:
-        # An empty value is no value: `GREEN=` in a compose file unsets it.
-        trimmed = {name: Origin(origin.text.strip(BLANKS), origin.source) for name, origin in draft.items()}
-        self.draft = {name: origin for name, origin in trimmed.items() if origin.text}
+        self.draft = draft
         self.used: dict[str, Origin] = {}
         self.problems = list(problems)
         self.warnings = list(warnings)
@@ -260,14 +292,8 @@ class _Reader:
 
     def check(self, fields: Mapping[str, Any], colors: Sequence[Color]) -> None:
         """Find what is wrong between settings that are each right alone, and lists that are too long."""
-        listeners, admin = fields["listeners"] or (), fields["admin"]
-        for listener in listeners:
-            if admin and overlap(listener, admin):
-                self.problem(
-                    "SILLYPROXY_ADMIN", f"SILLYPROXY_LISTEN has {listener} already; use another port, or off"
-                )
-                break
-        self.at_most(MAX_LISTENERS, "SILLYPROXY_LISTEN", len(listeners), "addresses")
+        self.check_addresses(fields["listeners"], fields["tls.listeners"] or (), fields["admin"])
+        self.check_certificates(fields["tls.listeners"], fields["tls.cert_files"], fields["tls.key_files"])
         self.at_most(
             MAX_NETWORKS, "SILLYPROXY_TRUSTED_PROXIES", len(fields["trusted_proxies"] or ()), "networks"
         )
@@ -275,6 +301,35 @@ class _Reader:
         for color in colors:
             count += len(color.upstreams)
             self.at_most(MAX_UPSTREAMS, URL.name_for(color.name), count, "URLs of all colors")
+
+    def check_addresses(
+        self, plain: Sequence[Listener] | None, tls: Sequence[Listener], admin: Listener | None
+    ) -> None:
+        """Refuse an address that two would serve, and a proxy without any."""
+        for listener in tls:
+            if any(overlap(listener, other) for other in plain or ()):
+                reason = f"SILLYPROXY_LISTEN has {listener} already; use another port"
+                self.problem("SILLYPROXY_TLS_LISTEN", reason)
+        for name, listeners in (("SILLYPROXY_LISTEN", plain or ()), ("SILLYPROXY_TLS_LISTEN", tls)):
+            taken = next((listener for listener in listeners if admin and overlap(listener, admin)), None)
+            if taken is not None:
+                self.problem("SILLYPROXY_ADMIN", f"{name} has {taken} already; use another port, or off")
+            self.at_most(MAX_LISTENERS, name, len(listeners), "addresses")
+        if plain == () and not tls and "SILLYPROXY_TLS_LISTEN" not in self.draft:
+            reason = "nothing to serve on; set SILLYPROXY_TLS_LISTEN, or use an address"
+            self.problem("SILLYPROXY_LISTEN", reason)
+
+    def check_certificates(
+        self, listeners: Sequence[Listener] | None, certs: Sequence[str] | None, keys: Sequence[str] | None
+    ) -> None:
+        """Refuse TLS without a certificate, and certificates that have no key, or one too many."""
+        if listeners and "SILLYPROXY_TLS_CERT" not in self.draft:
+            self.problem("SILLYPROXY_TLS_CERT", "SILLYPROXY_TLS_LISTEN needs a certificate; name its file")
+        if certs and keys and len(certs) != len(keys):
+            self.problem(
+                "SILLYPROXY_TLS_KEY",
+                f"{len(keys)} for {len(certs)} of SILLYPROXY_TLS_CERT; name one for each, in the same order",
+            )
 
     def check_size(self) -> None:
         """Refuse texts that are each right and too much together."""

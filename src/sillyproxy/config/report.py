@@ -113,6 +113,8 @@ def name_changes(before: Config, after: Config, at_most: int = 8) -> str:
         for name in dict.fromkeys((*before.origins, *after.origins))
         if is_secret(name) and old.get(name) == new.get(name) and _text(before, name) != _text(after, name)
     ]
+    if before.tls.certificates != after.tls.certificates or before.tls.client_ca != after.tls.client_ca:
+        texts.append("certificates renewed")
     if len(texts) > at_most:
         texts[at_most - 1 :] = [f"and {len(texts) - at_most + 1} more"]
     return ", ".join(texts)

@@ -22,15 +22,23 @@ Discovery = Literal["auto", "dns", "off"]
 RetryKind = Literal["safe", "idempotent", "5xx"]
 Gate = Literal["all", "any"]
 TracingMode = Literal["off", "continue", "start"]
+ClientAuth = Literal["required", "optional"]
+Redirect = Literal["off", "301", "302", "307", "308"]
+TlsVersion = Literal["1.2", "1.3"]
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An address to accept on: `host` and `port`, or the `path` of a unix socket. An empty host means all."""
+    """
+    An address to accept on: `host` and `port`, or the `path` of a unix socket. An empty host means all.
+
+    `tls`: who connects has to speak TLS.
+    """
 
     host: str = ""
     port: int = 0
     path: str = ""
+    tls: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -197,6 +205,51 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """
+    A certificate that we show to clients: its `chain` and `key`, PEM, from the file `path`.
+
+    `names` are the host names it is for, in lower case, maybe with `*` as the first label;
+    `not_after` is its end, seconds since 1970.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    not_after: int
+    # Not in a traceback, nor where a Config is printed.
+    chain: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """
+    TLS to clients: where, and with which certificates; the first is for whoever names none of the others.
+
+    `client_ca`, PEM, are the authorities whose certificates clients show, as `client_auth` says;
+    empty: they are not asked. `redirect` is the status by which requests in clear text are sent to
+    `redirect_port`; `hsts` the value of Strict-Transport-Security (RFC 6797), empty for none.
+    """
+
+    listeners: tuple[Listener, ...] = ()
+    cert_files: tuple[str, ...] = ()
+    key_files: tuple[str, ...] = ()
+    client_ca_files: tuple[str, ...] = ()
+    client_auth: ClientAuth = "required"
+    minimum: TlsVersion = "1.2"
+    redirect: Redirect = "off"
+    redirect_port: int = 443
+    hsts: str = ""
+    certificates: tuple[Certificate, ...] = ()
+    client_ca: bytes = field(default=b"", repr=False)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it was read from."""
+        return (*self.cert_files, *self.key_files, *self.client_ca_files)
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """The text of one setting and where it came from (`environment`, `command line`, a file's path)."""
 
@@ -219,6 +272,7 @@ class Config:
     colors: tuple[Color, ...] = ()
     color_header: str = "Color"
     listeners: tuple[Listener, ...] = (Listener("", 8080),)
+    tls: Tls = Tls()
     admin: Listener | None = Listener("127.0.0.1", 9080)
     # Not in a traceback, nor where a Config is printed.
     admin_token: str | None = field(default=None, repr=False)

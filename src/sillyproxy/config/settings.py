@@ -136,11 +136,22 @@ NAMES: Final = Kind(
 WORKERS: Final = Kind("number", f"auto, or a whole number from 1 to {MAX_WORKERS}", values.read_workers)
 CONNECTIONS: Final = _count(1, MAX_CONNECTIONS, "1 or more")
 QUEUE: Final = _count(0, MAX_CONNECTIONS, "0 or more")
-ADDRESSES: Final = Kind(
+PLAIN_ADDRESSES: Final = Kind(
+    "addresses",
+    f"{_LISTEN}, or several separated by commas; off for TLS alone",
+    values.read_plain_listeners,
+    values.show_plain_listeners,
+)
+TLS_ADDRESSES: Final = Kind(
     "addresses",
     f"{_LISTEN}, or several separated by commas",
-    values.read_listeners,
+    values.read_tls_listeners,
     values.show_listeners,
+    (),
+)
+PEM_FILES: Final = Kind("paths", "files, separated by commas", values.read_paths, ",".join, ())
+HSTS: Final = Kind(
+    "HSTS", "seconds, then maybe ; includeSubDomains, then maybe ; preload", values.read_hsts, none=""
 )
 ADMIN: Final = Kind("address", f"{_LISTEN}, or off", values.read_admin, values.show_admin)
 TOKEN: Final = Kind(
@@ -301,7 +312,7 @@ COLOR_SECTIONS: Final = (
 _PROCESSES: Final = (
     Setting(
         "SILLYPROXY_LISTEN",
-        ADDRESSES,
+        PLAIN_ADDRESSES,
         ":8080",
         ":8080",
         "Addresses to serve on. `:8080` is all addresses, IPv4 and IPv6; port 0 is any free port.",
@@ -332,6 +343,96 @@ _PROCESSES: Final = (
         "2",
         "Worker processes. `auto`: the CPUs that this container may use (affinity and cgroup quota).",
         field="workers",
+    ),
+)
+
+_TLS: Final = (
+    Setting(
+        "SILLYPROXY_TLS_LISTEN",
+        TLS_ADDRESSES,
+        "",
+        ":8443",
+        "Addresses to serve on with TLS.",
+        field="tls.listeners",
+        absent="none",
+    ),
+    Setting(
+        "SILLYPROXY_TLS_CERT",
+        PEM_FILES,
+        "",
+        "/run/secrets/edge.pem",
+        "PEM files of a certificate and its chain each. Of several, the one that has the name that a client "
+        "asks for (SNI); the first for all others. Read again when they change.",
+        field="tls.cert_files",
+        absent="none",
+        needs="SILLYPROXY_TLS_LISTEN",
+    ),
+    Setting(
+        "SILLYPROXY_TLS_KEY",
+        PEM_FILES,
+        "",
+        "/run/secrets/edge.key",
+        "PEM files of their private keys, in the same order.",
+        field="tls.key_files",
+        absent="in the certificates' files",
+        needs="SILLYPROXY_TLS_CERT",
+    ),
+    Setting(
+        "SILLYPROXY_TLS_MIN",
+        _word("1.2", "1.3"),
+        "1.2",
+        "1.3",
+        "The oldest version of TLS that is spoken.",
+        field="tls.minimum",
+        needs="SILLYPROXY_TLS_LISTEN",
+    ),
+    Setting(
+        "SILLYPROXY_TLS_CLIENT_CA",
+        PEM_FILES,
+        "",
+        "/run/secrets/clients-ca.pem",
+        "PEM files of the authorities whose certificates clients have to show. The backend gets it in "
+        "`Client-Cert`, its subject in `X-Client-Cert-Subject`.",
+        field="tls.client_ca_files",
+        absent="none; clients are not asked for one",
+        needs="SILLYPROXY_TLS_LISTEN",
+    ),
+    Setting(
+        "SILLYPROXY_TLS_CLIENT_AUTH",
+        _word("required", "optional"),
+        "required",
+        "optional",
+        "What becomes of a client without a certificate: none is served, or it is without those fields.",
+        field="tls.client_auth",
+        needs="SILLYPROXY_TLS_CLIENT_CA",
+    ),
+    Setting(
+        "SILLYPROXY_TLS_REDIRECT",
+        _word("off", "301", "302", "307", "308"),
+        "off",
+        "308",
+        "Status that sends requests in clear text to `https://`. `off`: they are served.",
+        field="tls.redirect",
+        needs="SILLYPROXY_TLS_LISTEN",
+    ),
+    Setting(
+        "SILLYPROXY_TLS_REDIRECT_PORT",
+        _count(1, 65535, "1 to 65535"),
+        "443",
+        "8443",
+        "The port to send them to, as clients see it.",
+        field="tls.redirect_port",
+        needs="SILLYPROXY_TLS_REDIRECT",
+    ),
+    Setting(
+        "SILLYPROXY_TLS_HSTS",
+        HSTS,
+        "",
+        "31536000; includeSubDomains",
+        "Value of `Strict-Transport-Security` in responses over TLS that have none of their own.",
+        field="tls.hsts",
+        absent="none",
+        needs="SILLYPROXY_TLS_LISTEN",
     ),
 )
 
@@ -624,6 +725,12 @@ _LIMITS: Final = (
 
 PROXY_SECTIONS: Final = (
     Section("Addresses and processes", _PROCESSES),
+    Section(
+        "TLS to clients",
+        _TLS,
+        "The versions and ciphers are those of Mozilla's intermediate profile that agree on a key anew for "
+        "each connection (ECDHE) and authenticate what they encrypt (AEAD). More: [TLS](../howto/tls.md).",
+    ),
     Section("Colors and where settings come from", _COLORS),
     Section(
         "Logs",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -74,6 +75,7 @@ _TARGET = re.compile(
 )
 _STATUS_CLASS = re.compile(r"([0-9])xx", re.IGNORECASE)
 _STATUS_RANGE = re.compile(r"([0-9]{3})(?:[ \t]*-[ \t]*([0-9]{3}))?")
+_HSTS = re.compile(r"(?:max-age=)?([0-9]{1,10})(;[ \t]*includeSubDomains)?(;[ \t]*preload)?", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?")
@@ -531,6 +533,37 @@ def overlap(a: Listener, b: Listener) -> bool:
 def show_listeners(listeners: Sequence[Listener]) -> str:
     """Return listeners as `read_listeners` reads them."""
     return ",".join(map(str, listeners))
+
+
+def read_plain_listeners(text: str) -> tuple[Listener, ...]:
+    """Read the addresses to accept clear text on; none for `off`."""
+    return () if text.lower() == "off" else read_listeners(text)
+
+
+def show_plain_listeners(listeners: Sequence[Listener]) -> str:
+    """Return listeners as `read_plain_listeners` reads them."""
+    return show_listeners(listeners) or "off"
+
+
+def read_tls_listeners(text: str) -> tuple[Listener, ...]:
+    """Read the addresses to accept TLS on."""
+    return tuple(replace(listener, tls=True) for listener in read_listeners(text))
+
+
+def read_hsts(text: str) -> str:
+    """
+    Read the value of Strict-Transport-Security (RFC 6797, 6.1), or the seconds alone.
+
+    >>> read_hsts("31536000; includesubdomains")
+    'max-age=31536000; includeSubDomains'
+    """
+    match = _HSTS.fullmatch(text)
+    if match is None:
+        raise Refused("not seconds, maybe with includeSubDomains and preload")
+    seconds, sub_domains, preload = match.groups()
+    words = [f"max-age={int(seconds)}"]
+    words += ["includeSubDomains"] * bool(sub_domains) + ["preload"] * bool(preload)
+    return "; ".join(words)
 
 
 def read_admin(text: str) -> Listener | None:

@@ -45,9 +45,13 @@ _REQUEST_NAMES: Final = (
     "forwarded",
     "x-forwarded-*",
     "x-request-id",
+    "client-cert",
+    "client-cert-chain",
+    "x-client-cert-*",
 )
 _TRACE_NAMES: Final = ("traceparent", "tracestate")
 _RESPONSE_NAMES: Final = (*_BOTH_WAYS, "date")
+_KEPT: Final = (b"date", b"strict-transport-security")
 
 
 class RequestPlan:
@@ -230,13 +234,23 @@ class RequestPlans(Plans[RequestPlan]):
         lines.extend(
             b"%b: %b" % (name.title(), value)
             for name, value in seen.items()
-            if name.startswith(b"x-forwarded-") and name[12:] not in (b"for", b"proto", b"host")
+            if (name.startswith(b"x-forwarded-") and name[12:] not in (b"for", b"proto", b"host"))
+            or name.startswith((b"client-cert", b"x-client-cert-"))
         )
 
 
 def replace_host(plan: RequestPlan, authority: bytes) -> bytes:
     """Return the fields with the Host that an absolute-form target names (RFC 9112, 3.2.2)."""
     return b"\r\nHost: %b%b\r\nX-Forwarded-Host: %b" % (authority, plan.without_host, authority)
+
+
+_HOST: Final = re.compile(rb"\r\nHost: (\[[^\]]*\]|[^:\r]*)")
+
+
+def read_host(fields: bytes) -> bytes:
+    """Return the host without its port of fields as they go on; empty if there is none."""
+    match = _HOST.match(fields)
+    return match[1] if match else b""
 
 
 _MAX_FORWARDS: Final = re.compile(rb"(\r\n(?i:max-forwards):[ \t]*+)([0-9]{1,9})(?=[ \t]*+(?:\r\n|\Z))")
@@ -253,18 +267,18 @@ def decrement_max_forwards(fields: bytes) -> bytes:
     return _MAX_FORWARDS.sub(lambda match: b"%b%d" % (match[1], int(match[2]) - 1), fields, count=1)
 
 
-def peer_fields(ip: str) -> bytes:
-    """Return the forwarding fields for a client that we do not take at its word."""
-    return b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: http" % ip.encode()
+def peer_fields(ip: str, scheme: bytes) -> bytes:
+    """Return the forwarding fields for a client that we do not take at its word; it came by `scheme`."""
+    return b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b" % (ip.encode(), scheme)
 
 
-def chain_fields(chain: tuple[bytes, bytes, bytes], ip: str) -> bytes:
+def chain_fields(chain: tuple[bytes, bytes, bytes], ip: str, scheme: bytes) -> bytes:
     """Return a trusted proxy's forwarding fields, extended by its own address (RFC 7239, 4)."""
     addresses, proto, forwarded = chain
     node = ip.encode()
     lines = b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b" % (
         addresses + b", " + node if addresses else node,
-        proto or b"http",
+        proto or scheme,
     )
     if forwarded:
         quoted = b'"[%b]"' % node if b":" in node else node
@@ -278,10 +292,15 @@ def _drop(lines: list[bytes], names: list[bytes]) -> list[bytes]:
 
 
 class ResponsePlans(Plans[ResponsePlan]):
-    """Plans for the responses of upstreams, by their heads without the empty line at the end."""
+    """
+    Plans for the responses of upstreams, by their heads without the empty line at the end.
 
-    def __init__(self) -> None:
-        self._lines = FieldLines([*_RESPONSE_NAMES])
+    `hsts` is a line that goes to clients unless there is one of its name (RFC 6797, 7.1).
+    """
+
+    def __init__(self, hsts: bytes = b"") -> None:
+        self._hsts = hsts
+        self._lines = FieldLines([*_RESPONSE_NAMES, *(("strict-transport-security",) if hsts else ())])
         super().__init__(self._read)
 
     def _read(self, head: bytes) -> ResponsePlan:
@@ -308,7 +327,7 @@ class ResponsePlans(Plans[ResponsePlan]):
                 value = seen[name] + b", " + value
             seen[name] = value
             # RFC 9110, 8.6: no Content-Length in 1xx and 204.
-            if name != b"date" and (name != b"content-length" or bodiless):
+            if name not in _KEPT and (name != b"content-length" or bodiless):
                 dropped.add(line)
         if dropped:
             lines = [line for line in lines if line not in dropped]
@@ -328,8 +347,15 @@ class ResponsePlans(Plans[ResponsePlan]):
             # RFC 9110, 15.2.2 and 15.5.22: these two are about Upgrade.
             plan.upgrade = seen[b"upgrade"]
             lines += (b"Connection: Upgrade", b"Upgrade: " + plan.upgrade)
+        if self._hsts and status >= 200 and b"strict-transport-security" not in seen:
+            lines.append(self._hsts)
         plan.forward = b"\r\n".join((b"HTTP/1.1 %b %b" % (code, phrase or b""), *lines))
         return plan
+
+
+def hsts_line(value: str) -> bytes:
+    """Return Strict-Transport-Security as a line; empty without a value."""
+    return b"Strict-Transport-Security: " + value.encode() if value else b""
 
 
 def without_chunks(forward: bytes) -> bytes:

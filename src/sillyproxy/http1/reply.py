@@ -55,6 +55,20 @@ def build_reply(
     )
 
 
+def build_redirect(
+    status: int, location: bytes, *, date: bytes, close: bool, minor: int, head_only: bool
+) -> bytes:
+    """Return the answer that sends a client to `location` (RFC 9110, 15.4)."""
+    phrase = HTTPStatus(status).phrase.encode()
+    body = b"%d %b: %b\n" % (status, phrase, location)
+    connection = b"Connection: close\r\n" if close else b"" if minor else b"Connection: keep-alive\r\n"
+    return (
+        b"HTTP/1.1 %d %b\r\nDate: %b\r\nLocation: %b\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Length: %d\r\n%b\r\n%b"
+        % (status, phrase, date, location, len(body), connection, b"" if head_only else body)
+    )
+
+
 def build_options_reply(*, date: bytes, close: bool) -> bytes:
     """Return the answer to OPTIONS that may go no further (Max-Forwards 0; RFC 9110, 7.6.2)."""
     connection = b"Connection: close\r\n" if close else b""

@@ -45,6 +45,9 @@ class Worker(IntEnum):
     SHED = 15  # client connections refused because memory ran out; they are in CONNECTIONS_REFUSED as well
     LOOP_LAG_NS = 16  # gauge: the longest that an event had to wait for others in the last 5 to 10 s
     PUBLISHED_NS = 17  # gauge: when these counts were published; monotonic. Nothing happened since
+    TLS_HANDSHAKES = 18  # that went well …
+    TLS_RESUMED = 19  # … of which took up a session
+    TLS_FAILED = 20  # clients closed because theirs did not
 
 
 class Row(IntEnum):

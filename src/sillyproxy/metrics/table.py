@@ -124,6 +124,12 @@ REFUSED = _metric(
 HEAD_TIMEOUTS = _metric(
     "downstream_head_timeouts", "counter", "", "Client connections closed for a slow request head."
 )
+TLS_HANDSHAKES = _metric(
+    "tls_handshakes", "counter", "result", "TLS handshakes of clients: full, resumed, or failed."
+)
+TLS_EXPIRY = _metric(
+    "tls_certificate_expiry_timestamp_seconds", "gauge", "path", "When the certificate ends; Unix time."
+)
 TUNNELS = _metric("tunnels", "gauge", "", "Upgraded connections that are open.")
 LOG_DROPPED = _metric("access_log_dropped", "counter", "", "Access log lines that nobody read in time.")
 
@@ -162,7 +168,8 @@ METRICS: Final = (
     RESTS, UPSTREAM, CONNECTS, CONNECT_FAILURES, WEIGHT, ENDPOINT_UP, CHECKS, EJECTIONS,
     QUEUE_WAITING, QUEUE_REJECTIONS,
     ACCEPTED, ANSWERED, REPLIED, ABANDONED, LOST, INFLIGHT,
-    DOWNSTREAM, CONNECTIONS, REFUSED, HEAD_TIMEOUTS, TUNNELS, LOG_DROPPED,
+    DOWNSTREAM, CONNECTIONS, REFUSED, HEAD_TIMEOUTS, TLS_HANDSHAKES, TLS_EXPIRY,
+    TUNNELS, LOG_DROPPED,
     WORKERS, RESTARTS, GENERATION, RELOADS, CONFIG_REFUSED, LOOKUPS, NAME_STALE, READY, STARTED,
     OPEN_FILES, MAX_FILES, PROCESS_MEMORY, CPU, LOOP_LAG, SPANS,
     MEMORY_USED, MEMORY_LIMIT, SHEDDING, START_TIME, BUILD,

@@ -51,6 +51,7 @@ class Downstream:
     `inbox` is what was read and not yet understood, `outbox` what the client has not taken
     yet; `readable`: more may have come than was read; `eof`: the client has closed its
     sending side; `fresh`: no request has come yet; `closing`: close once the outbox is empty.
+    `scheme`: http or https; `identity`: the fields that say who the client is by its certificate.
     """
 
     # For the compiler: an attribute is not deleted unless it is said here.
@@ -63,6 +64,7 @@ class Downstream:
         "exchange",
         "fd",
         "fresh",
+        "identity",
         "inbox",
         "ip",
         "lingered_bytes",
@@ -72,19 +74,26 @@ class Downstream:
         "plans",
         "readable",
         "recv",
+        "responses",
+        "scheme",
         "send",
         "sock",
         "waits_writable",
     )
 
-    def __init__(self, edge: Edge, sock: Transport, ip: str) -> None:
+    def __init__(
+        self, edge: Edge, sock: Transport, ip: str, scheme: bytes = b"http", identity: bytes = b""
+    ) -> None:
         self.edge = edge
         self.sock = sock
         self.fd = sock.fileno()
         self.recv = sock.recv
         self.send = sock.send
         self.ip = ip
-        self.peer = edge.peer_fields(ip)
+        self.scheme = scheme
+        self.identity = identity
+        self.peer = identity + edge.peer_fields(ip, scheme)
+        self.responses = edge.responses[scheme]
         self.plans = edge.plans_for(ip) if edge.trusts else edge.plans
         self.phase = IDLE
         self.inbox = b""

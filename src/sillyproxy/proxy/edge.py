@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from sillyproxy.config.schema import Config
 from sillyproxy.errors import Problem
-from sillyproxy.http1.forward import RequestPlans, ResponsePlans, peer_fields
+from sillyproxy.http1.forward import RequestPlans, ResponsePlans, hsts_line, peer_fields
 from sillyproxy.metrics.layout import Row, Worker
 from sillyproxy.metrics.slab import Counts
 from sillyproxy.metrics.spans import Span
@@ -39,6 +39,7 @@ from sillyproxy.traffic.table import Table
 if TYPE_CHECKING:
     from sillyproxy.proxy.downstream import Downstream
     from sillyproxy.proxy.exchange import Exchange
+    from sillyproxy.proxy.handshake import Handshake
     from sillyproxy.proxy.upstream import Upstream
 
 # Clients whose forwarding fields are kept ready.
@@ -85,7 +86,7 @@ class Edge:
         self.worker_counts = counts.worker
         self.recorder = recorder
         self.logs = recorder.writer is not None
-        self._peers: dict[str, bytes] = {}
+        self._peers: dict[bytes, dict[str, bytes]] = {b"http": {}, b"https": {}}
         self.log = log
         self.teller = Teller(log, lambda: self.loop.now_ns)
         self.passive = PassiveHealth(self, report, report_ejection)
@@ -95,12 +96,12 @@ class Edge:
         self.queued = 0
         self.shedding = False
         self.connections: set[Downstream] = set()
+        self.handshakes: dict[Handshake, int] = {}
         self.connecting: dict[Upstream, int] = {}
         self.spare_exchanges: list[Exchange] = []
         self.draining = False
         self.on_tick_too: Callable[[], None] | None = None
         self.buffer = memoryview(bytearray(RELAY_BYTES))
-        self.responses = ResponsePlans()
         self.id_prefix = urandom(6).hex().encode()
         self.next_id = 0
         self._date = b""
@@ -122,6 +123,9 @@ class Edge:
         if _plans_by(before) != _plans_by(config) or before.trusted_proxies != config.trusted_proxies:
             for down in self.connections:
                 down.plans = self.plans_for(down.ip)
+        if before.tls.hsts != config.tls.hsts:
+            for down in self.connections:
+                down.responses = self.responses[down.scheme]
         if not self.draining:
             self.loop.set_tick(self._tick_s())
         self.generations.apply(config)
@@ -145,6 +149,12 @@ class Edge:
         self.idle_ns = int(timeouts.idle_s * SECOND_NS)
         self.max_head = limits.header_bytes
         self.max_body = limits.body_bytes
+        self.redirects = int(config.tls.redirect) if config.tls.redirect != "off" else 0
+        self.guards = bool(self.max_body or self.redirects)
+        if before is None or before.tls.hsts != config.tls.hsts:
+            plans = ResponsePlans()
+            hsts = hsts_line(config.tls.hsts)
+            self.responses = {b"http": plans, b"https": ResponsePlans(hsts) if hsts else plans}
         if before is None or _plans_by(before) != _plans_by(config):
             header, traced = _plans_by(config)
             self.plans, self.trusted_plans = (
@@ -166,13 +176,14 @@ class Edge:
         address = ip_address(ip)
         return any(address in network for network in self.config.trusted_proxies)
 
-    def peer_fields(self, ip: str) -> bytes:
+    def peer_fields(self, ip: str, scheme: bytes) -> bytes:
         """Return the forwarding fields of a client, and the beginning of its requests' ids."""
-        fields = self._peers.get(ip)
+        peers = self._peers[scheme]
+        fields = peers.get(ip)
         if fields is None:
-            if len(self._peers) >= _MAX_PEERS:
-                self._peers.clear()
-            fields = self._peers[ip] = b"%b\r\nX-Request-ID: %b" % (peer_fields(ip), self.id_prefix)
+            if len(peers) >= _MAX_PEERS:
+                peers.clear()
+            fields = peers[ip] = b"%b\r\nX-Request-ID: %b" % (peer_fields(ip, scheme), self.id_prefix)
         return fields
 
     def set_endpoints(self, news: Endpoints) -> None:
@@ -213,6 +224,11 @@ class Edge:
             if deadline_ns > now_ns:
                 break
             upstream.expire()
+        while self.handshakes:
+            handshake, deadline_ns = next(iter(self.handshakes.items()))
+            if deadline_ns > now_ns:
+                break
+            handshake.expire()
         pooled = False
         for color in self.table.colors:
             for endpoint in color.endpoints:
@@ -225,7 +241,10 @@ class Edge:
         self.waiting.serve()
         # While nobody is connected nothing can become overdue, and nobody need wake up.
         self.loop.ticking = (
-            pooled or self.draining or self.generations.busy or bool(self.connections or self.connecting)
+            pooled
+            or self.draining
+            or self.generations.busy
+            or bool(self.connections or self.connecting or self.handshakes)
         )
         self.loop.unsettled = True
         if self.on_tick_too is not None:
@@ -254,7 +273,7 @@ class Edge:
             - worker[Worker.ABANDONED]
             - worker[Worker.LOST]
         )
-        worker[Worker.CONNECTIONS_OPEN] = len(self.connections)
+        worker[Worker.CONNECTIONS_OPEN] = len(self.connections) + len(self.handshakes)
         self._settle_lag(self.loop.now_ns)
         if self.recorder.dropped != worker[Worker.LOG_DROPPED]:
             worker[Worker.LOG_DROPPED] = self.recorder.dropped

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from sillyproxy import errors
 from sillyproxy.errors import BadRequest, Problem
-from sillyproxy.http1.forward import chain_fields, peer_fields
+from sillyproxy.http1.forward import chain_fields, hsts_line, peer_fields, read_host
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, Chunked, ChunkError
-from sillyproxy.http1.reply import build_options_reply, build_reply, build_trace_reply
+from sillyproxy.http1.reply import build_options_reply, build_redirect, build_reply, build_trace_reply
 from sillyproxy.http1.trace import SAMPLED, Trace
 from sillyproxy.metrics.layout import (
     CONNECTS_AT,
@@ -178,9 +178,7 @@ class Exchange:
         if last_stop:
             self._answer_as_last_stop()
             return
-        if edge.max_body and self._is_too_large(plan.body):
-            self.keep = False
-            self.reply(errors.BODY_TOO_LARGE)
+        if edge.guards and self._is_stopped(plan):
             return
         table = edge.table
         color = table.turns[table.split.pick()]
@@ -194,9 +192,39 @@ class Exchange:
             return
         self.send()
 
-    def _is_too_large(self, body: int) -> bool:
+    def _is_stopped(self, plan: RequestPlan) -> bool:
+        """Answer what goes no further: clear text that has to be TLS, and bodies that are too large."""
+        edge = self.edge
+        # Who stands before us may have done TLS for us.
+        proto = self.down.scheme if plan.chain is None else plan.chain[1].lower() or self.down.scheme
+        if edge.redirects and proto != b"https":
+            self._redirect(edge.redirects)
+            return True
         chunks = self.chunks_in
-        return (body if chunks is None else chunks.payload_bytes) > self.edge.max_body
+        if edge.max_body and (plan.body if chunks is None else chunks.payload_bytes) > edge.max_body:
+            self.keep = False
+            self.reply(errors.BODY_TOO_LARGE)
+            return True
+        return False
+
+    def _redirect(self, status: int) -> None:
+        """Send the client to where it is served with TLS."""
+        host = read_host(self.fields)
+        if not host or self.target == b"*":
+            self.reply(errors.NO_REDIRECT)
+            return
+        self.keep = keep = self.may_keep()
+        port = self.edge.config.tls.redirect_port
+        authority = host if port == 443 else b"%b:%d" % (host, port)
+        answer = build_redirect(
+            status,
+            b"https://%b%b" % (authority, self.target),
+            date=self.edge.date(),
+            close=not keep,
+            minor=self.minor,
+            head_only=self.method == b"HEAD",
+        )
+        self._say(answer, status)
 
     def _begin_upload(self, body: int, rest: bytes) -> None:
         self.untidy = True
@@ -431,7 +459,10 @@ class Exchange:
         if plan.hostless and not self.fields.startswith(b"\r\nHost: "):
             # RFC 9112, 3.2: what we send is HTTP/1.1, which needs one.
             lines.insert(0, b"\r\nHost: " + endpoint.authority)
-        lines.append(peer_fields(down.ip) if plan.chain is None else chain_fields(plan.chain, down.ip))
+        if plan.chain is None:
+            lines += (down.identity, peer_fields(down.ip, down.scheme))
+        else:
+            lines.append(chain_fields(plan.chain, down.ip, down.scheme))
         if not plan.request_id:
             lines.append(b"\r\nX-Request-ID: " + self.request_id)
         lines.append(self.edge.tracer.line(self))
@@ -580,13 +611,16 @@ class Exchange:
     def reply(self, problem: Problem) -> None:
         """Answer by ourselves. The connection goes on if the request was read to its end."""
         self.keep = keep = self.may_keep()
+        extra = b"Retry-After: 1\r\n" if problem.status == 503 else b""
+        if self.down.scheme == b"https" and self.edge.config.tls.hsts:
+            extra += hsts_line(self.edge.config.tls.hsts) + b"\r\n"
         answer = build_reply(
             problem,
             date=self.edge.date(),
             close=not keep,
             request_id=self.request_id,
             head_only=self.method == b"HEAD",
-            extra=b"Retry-After: 1\r\n" if problem.status == 503 else b"",
+            extra=extra,
             minor=self.minor,
         )
         self._say(answer, problem.status, problem)

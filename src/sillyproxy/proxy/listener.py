@@ -32,17 +32,23 @@ class Listener:
     One listening socket of a worker.
 
     No more than `max_connections` are served, those that `count_others` tells of among them, and
-    nobody new while the edge is shedding.
+    nobody new while the edge is shedding. With `handshake` who connects is handed to it, to begin TLS.
     """
 
     def __init__(
-        self, edge: Edge, sock: socket.socket, max_connections: int, count_others: Callable[[], int]
+        self,
+        edge: Edge,
+        sock: socket.socket,
+        max_connections: int,
+        count_others: Callable[[], int],
+        handshake: Callable[[socket.SocketType, str], object] | None = None,
     ) -> None:
         self._edge = edge
         self._sock = sock
         self._fd = sock.fileno()
         self.max_connections = max_connections
         self._count_others = count_others
+        self._handshake = handshake
         self._unix = sock.family == socket.AF_UNIX
         # Given up for a moment when descriptors run out, so that a client is told and not left hanging.
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -82,11 +88,16 @@ class Listener:
             edge.worker_counts[_CONNECTIONS] += 1
             edge.loop.ticking = True
             sock.setblocking(False)
-            if edge.shedding or len(edge.connections) + self._count_others() >= self.max_connections:
+            here = len(edge.connections) + len(edge.handshakes)
+            if edge.shedding or here + self._count_others() >= self.max_connections:
                 edge.worker_counts[_SHED] += edge.shedding
                 self._refuse(sock)
                 continue
-            Downstream(edge, sock, UNKNOWN if self._unix else _plain_ip(address[0]))
+            ip = UNKNOWN if self._unix else _plain_ip(address[0])
+            if self._handshake is None:
+                Downstream(edge, sock, ip)
+            else:
+                self._handshake(sock, ip)
         return False
 
     def _accept(self) -> tuple[socket.SocketType, Any]:
@@ -114,9 +125,10 @@ class Listener:
             self._refused = 0
         self._edge.loop.unsettled = True
         try:
-            sock.send(
-                build_reply(OVERLOADED, date=self._edge.date(), close=True, extra=b"Retry-After: 1\r\n")
-            )
+            if self._handshake is None:  # a handshake first would be too much for who has too much to do
+                sock.send(
+                    build_reply(OVERLOADED, date=self._edge.date(), close=True, extra=b"Retry-After: 1\r\n")
+                )
             sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass

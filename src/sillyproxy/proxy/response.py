@@ -51,7 +51,7 @@ def read_head(exchange: Exchange, events: int) -> None:
     if upstream.inbox:
         data = upstream.inbox + data
         upstream.inbox = b""
-    responses = exchange.edge.responses
+    responses = exchange.down.responses
     while True:
         end = data.find(b"\r\n\r\n")
         if end < 0 or end > exchange.edge.max_head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -11,9 +12,9 @@ from sillyproxy.config.envfile import FILES
 from sillyproxy.config.schema import Config
 from sillyproxy.config.settings import BY_NAME
 from sillyproxy.config.values import BLANKS, read_paths
-from sillyproxy.sources import files
+from sillyproxy.sources import certificates, files
 
-__all__ = ["find_admin", "fingerprint", "load"]
+__all__ = ["find_admin", "find_certificates", "fingerprint", "load"]
 
 # A change that is so long under way that more looks would not see its end.
 MAX_LOOKS: Final = 5
@@ -34,12 +35,15 @@ def load(
     generation after `previous`, whose colors keep their rows in the counts. Raises
     ConfigError with all problems.
     """
+    reading = _read_settled(_paths(environ))
+    credentials = certificates.read_credentials(config.make_draft(environ, reading), time.time())
     return config.load(
         environ,
         cpus=cpus,
         colors=colors,
         listen=listen,
-        files=_read_settled(_paths(environ)),
+        files=reading,
+        credentials=credentials,
         generation=previous.generation + 1 if previous else 1,
         slots=previous.slots if previous else (),
     )
@@ -59,14 +63,19 @@ def find_admin(environ: Mapping[str, str]) -> tuple[str, str]:
     )
 
 
-def fingerprint(environ: Mapping[str, str]) -> bytes:
+def find_certificates(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files of certificates and keys that the configuration names. Never raises."""
+    return certificates.paths_of(config.make_draft(environ, _read_settled(_paths(environ))))
+
+
+def fingerprint(environ: Mapping[str, str], others: Sequence[str] = ()) -> bytes:
     """
-    Return a value that changes with the content of the files; empty where there are none.
+    Return a value that changes with the content of the files, and of `others`; empty where there are none.
 
     Cheap enough to be asked for several times a second. Never raises. Taken before `load`,
     a change in between is seen the next time.
     """
-    return files.fingerprint(_paths(environ))
+    return files.fingerprint((*_paths(environ), *others))
 
 
 def _paths(environ: Mapping[str, str]) -> Sequence[str]:

@@ -29,7 +29,7 @@ MAX_NAMES: Final = 4096
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
-class _CannotRead(Exception):
+class CannotRead(Exception):
     """A file cannot be used. The message is for the operator, whole."""
 
 
@@ -59,6 +59,14 @@ def read_files(paths: Sequence[str]) -> Reading:
         problems += reading.problems
         warnings += reading.warnings
     return Reading(draft, tuple(problems), tuple(warnings), _digest(files))
+
+
+def read_file(path: str) -> bytes:
+    """Return what is in a file. Raise CannotRead."""
+    try:
+        return _content(path)
+    except (OSError, ValueError) as error:
+        raise CannotRead(_reason(error)) from None
 
 
 def fingerprint(paths: Sequence[str]) -> bytes:
@@ -95,7 +103,7 @@ def _read(paths: Sequence[str]) -> Iterator[_File]:
     for path in paths:
         try:
             names = _names(path)
-        except _CannotRead as error:
+        except CannotRead as error:
             yield _File(path, failure=str(error))
             continue
         for full, name in names:
@@ -105,7 +113,7 @@ def _read(paths: Sequence[str]) -> Iterator[_File]:
                 return
             try:
                 yield _File(full, name, _content(full))
-            except _CannotRead as error:
+            except CannotRead as error:
                 yield _File(full, name, failure=str(error))
             except OSError as error:
                 # Gone since its directory was read; but a link to nothing is a failure.
@@ -120,16 +128,16 @@ def _names(path: str) -> list[tuple[str, str]]:
         if stat.S_ISREG(mode):
             return [(path, "")]
         if not stat.S_ISDIR(mode):
-            raise _CannotRead("neither a file nor a directory")
+            raise CannotRead("neither a file nor a directory")
         with os.scandir(path) as entries:
             found = []
             for seen, entry in enumerate(entries):
                 if seen >= MAX_NAMES:
-                    raise _CannotRead(f"a directory of more than {MAX_NAMES} names")
+                    raise CannotRead(f"a directory of more than {MAX_NAMES} names")
                 if _is_ours(entry):
                     found.append(entry.name)
     except (OSError, ValueError) as error:
-        raise _CannotRead(_reason(error)) from None
+        raise CannotRead(_reason(error)) from None
     return [(os.path.join(path, name), name if is_variable(name) else "") for name in sorted(found)]
 
 
@@ -146,16 +154,16 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 
 
 def _content(path: str) -> bytes:
-    """Return what is in a file; raise OSError as the system says it, _CannotRead for what we do not take."""
+    """Return what is in a file; raise OSError as the system says it, CannotRead for what we do not take."""
     descriptor = os.open(path, _OPEN)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _CannotRead("neither a file nor a directory")
+            raise CannotRead("neither a file nor a directory")
         content = b""
         while chunk := os.read(descriptor, MAX_FILE_BYTES + 1 - len(content)):
             content += chunk
         if len(content) > MAX_FILE_BYTES:
-            raise _CannotRead("larger than 1 MiB")
+            raise CannotRead("larger than 1 MiB")
         return content
     finally:
         os.close(descriptor)

@@ -100,7 +100,7 @@ class Addresses:
 
     def unused(self) -> list[Listener]:
         """Return the inherited addresses that nobody serves: their clients wait in vain."""
-        used = {bound.listener for bound in self.all()}
+        used = {replace(bound.listener, tls=False) for bound in self.all()}
         return [bound.listener for bound in self._inherited if bound.listener not in used]
 
     def sockets_of(self, place: int, workers: int) -> list[tuple[Listener, socket.socket]]:
@@ -121,11 +121,14 @@ class Addresses:
 
     def _asked(self, config: Config) -> Sequence[Listener]:
         """Return where to serve: who says nothing and passes sockets on means these."""
+        tls = config.tls.listeners
         if "SILLYPROXY_LISTEN" in config.origins:
-            return config.listeners
-        admin = self._find_inherited(config.admin) if config.admin else None
-        passed = [bound.listener for bound in self._inherited if bound is not admin]
-        return passed or config.listeners
+            return (*config.listeners, *tls)
+        others = [
+            self._find_inherited(listener) for listener in (*tls, *([config.admin] if config.admin else ()))
+        ]
+        passed = [bound.listener for bound in self._inherited if bound not in others]
+        return (*(passed or config.listeners), *tls)
 
     @staticmethod
     def _find(listener: Listener, among: Sequence[Bound]) -> Bound | None:
@@ -134,7 +137,7 @@ class Addresses:
     def _find_inherited(self, listener: Listener) -> Bound | None:
         # On a machine without IPv6 all addresses are those of IPv4.
         hosts = ("", "0.0.0.0") if listener.host in ("", "::") else (listener.host,)  # noqa: S104
-        meant = [replace(listener, host=host) for host in hosts]
+        meant = [replace(listener, host=host, tls=False) for host in hosts]
         return next((bound for one in meant for bound in self._inherited if bound.listener == one), None)
 
     def _bind(self, listener: Listener, copies: int) -> Bound:
@@ -142,7 +145,8 @@ class Addresses:
         if inherited is not None:
             # A copy: ours is closed when the address leaves, and it may come back.
             copy = inherited.sockets[0].dup()
-            return Bound(listener, inherited.listener, (copy,), shared=True, inherited=True)
+            real = replace(inherited.listener, tls=listener.tls)
+            return Bound(listener, real, (copy,), shared=True, inherited=True)
         is_ours = any(overlap(listener, bound.listener) for bound in self.all())
         return bind(listener, copies, shared=is_ours)
 

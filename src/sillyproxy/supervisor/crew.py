@@ -149,8 +149,7 @@ class Crew:
                     process.untold.add(Refused)
 
     def _be_worker(self, index: int, control: Channel) -> int:
-        sockets = [sock for _, sock in self._sockets_of(self.workers[index])]
-        return self._forks.be_worker(index, self.config, sockets, control)
+        return self._forks.be_worker(index, self.config, self._sockets_of(self.workers[index]), control)
 
     def _be_controller(self, control: Channel) -> int:
         return self._forks.be_controller(self.config, control)

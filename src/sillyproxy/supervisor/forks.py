@@ -8,9 +8,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sillyproxy.config.schema import Config
+from sillyproxy.config.schema import Config, Listener, Tls
 from sillyproxy.metrics import slab
 from sillyproxy.metrics.layout import MAX_WORKERS
 from sillyproxy.metrics.layout import Worker as Count
@@ -20,6 +20,9 @@ from sillyproxy.supervisor.addresses import Addresses
 from sillyproxy.supervisor.processes import Process
 from sillyproxy.tools import logs
 from sillyproxy.tools.channel import Channel, make_pair
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 # What a controller leaves to its successor.
 LASTING_BYTES: Final = 16 * 8
@@ -50,6 +53,14 @@ class Forks:
         self._lasting = memoryview(mmap.mmap(-1, LASTING_BYTES)).cast("q")
         self._lifeline, self._lifeline_hold = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._started_at = time.time()
+        self._tls: SSLContext | None = None
+
+    def know_tls(self, tls: Tls) -> None:
+        """Have what all workers share of TLS, from the first configuration on that has it."""
+        if tls.listeners and self._tls is None:
+            from sillyproxy.tools.pem import make_server_context
+
+            self._tls = make_server_context()
 
     def make_channel(self) -> None:
         """Make the channel of one more worker. Raise OSError."""
@@ -78,10 +89,14 @@ class Forks:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, waited)
 
     def be_worker(
-        self, index: int, config: Config, sockets: Sequence[socket.socket], control: Channel
+        self,
+        index: int,
+        config: Config,
+        sockets: Sequence[tuple[Listener, socket.socket]],
+        control: Channel,
     ) -> int:
         """Be a worker that accepts on these sockets. Return the exit status."""
-        self.addresses.close_all(but=sockets)
+        self.addresses.close_all(but=[sock for _, sock in sockets])
         for other, channel in enumerate(self._to_controller):
             self.to_workers[other].close()
             if other != index:
@@ -99,6 +114,7 @@ class Forks:
                 self.memory,
                 control,
                 ring_of(self._spans, index),
+                self._tls,
             )
         )
 

@@ -67,7 +67,10 @@ def is_same(one: Config, other: Config) -> bool:
 def _name_changes(before: Config, after: Config) -> str:
     """Return the names of the settings that are not what they were; no values, they may be secret."""
     names = sorted({*before.origins, *after.origins})
-    return ",".join(name for name in names if _text(before, name) != _text(after, name))
+    changed = [name for name in names if _text(before, name) != _text(after, name)]
+    if before.tls.certificates != after.tls.certificates or before.tls.client_ca != after.tls.client_ca:
+        changed.append("certificates")
+    return ",".join(changed)
 
 
 def _text(config: Config, name: str) -> str | None:

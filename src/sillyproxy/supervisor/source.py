@@ -29,12 +29,18 @@ class Source:
         self._listen = listen
         self._read = b""
         self._seen = b""
-        self.is_watched = bool(environ.get("SILLYPROXY_ENV_FILE"))
+        self._certificates: Sequence[str] = ()
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether there are files that may change."""
+        return bool(self._environ.get("SILLYPROXY_ENV_FILE") or self._certificates)
 
     def load(self, previous: Config | None = None) -> tuple[Config, tuple[Problem, ...]]:
         """Return the configuration of now, and the warnings. Raise ConfigError."""
         # Before they are read: what changes meanwhile is then seen as a change.
-        self._read = self._seen = sources.fingerprint(self._environ)
+        self._certificates = sources.find_certificates(self._environ)
+        self._read = self._seen = sources.fingerprint(self._environ, self._certificates)
         return sources.load(
             self._environ,
             colors=self._colors,
@@ -45,6 +51,6 @@ class Source:
 
     def has_changed(self) -> bool:
         """Look once. True if what was read is not there any more, and two looks in a row saw the same."""
-        before, self._seen = self._seen, sources.fingerprint(self._environ)
+        before, self._seen = self._seen, sources.fingerprint(self._environ, self._certificates)
         # An editor may be half-way.
         return self._seen != self._read and self._seen == before

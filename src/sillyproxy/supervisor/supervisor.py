@@ -231,13 +231,18 @@ class Supervisor:
         self._asked = asked
         config = replace(
             asked,
-            listeners=tuple(bound.listener for bound in plan.bound),
+            listeners=tuple(bound.listener for bound in plan.bound if not bound.listener.tls),
+            tls=replace(
+                asked.tls, listeners=tuple(bound.listener for bound in plan.bound if bound.listener.tls)
+            ),
             admin=plan.admin.listener if plan.admin else None,
         )
         logs.setup(log_format=config.log_format, level=config.log_level)
+        self._forks.know_tls(config.tls)
         for bound in plan.new:
             what = "admin" if bound is plan.admin else "listening"
-            logs.info(f"{what} on {bound.listener}", pid=os.getpid())
+            speaks = {"speaks": "TLS"} if bound.listener.tls else {}
+            logs.info(f"{what} on {bound.listener}", pid=os.getpid(), **speaks)
         for listener in self._addresses.unused():
             logs.warning(
                 "an inherited address is not in SILLYPROXY_LISTEN, nobody serves it", address=str(listener)

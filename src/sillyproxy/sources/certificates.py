@@ -1,0 +1,116 @@
+"""
+The files of certificates and keys, read and tried when the configuration is.
+
+What is wrong with one is told with all else that is wrong. Their content is part of the
+configuration: a certificate that was renewed is a change like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from sillyproxy.config import Credentials, Problem
+from sillyproxy.config.schema import Certificate, Origin
+from sillyproxy.config.values import mask, printable, read_paths
+from sillyproxy.sources import files
+from sillyproxy.tools import pem
+
+CERT: Final = "SILLYPROXY_TLS_CERT"
+KEY: Final = "SILLYPROXY_TLS_KEY"
+CLIENT_CA: Final = "SILLYPROXY_TLS_CLIENT_CA"
+
+# A Config travels in one packet to each worker, and this with it (`config.parse.MAX_TEXTS`).
+MAX_BYTES: Final = 64 * 1024
+WARN_DAYS: Final = 14
+
+
+def paths_of(draft: Mapping[str, Origin]) -> tuple[str, ...]:
+    """Return the files that the draft names, for who watches them."""
+    return tuple(path for name in (CERT, KEY, CLIENT_CA) for path in _paths(draft, name))
+
+
+def read_credentials(draft: Mapping[str, Origin], now_s: float) -> Credentials:
+    """Return what is in the files that the draft names, at `now_s`, seconds since 1970. Never raises."""
+    return _Reader(draft, now_s).read()
+
+
+def _paths(draft: Mapping[str, Origin], name: str) -> Sequence[str]:
+    """Return the files of a setting; none if it names them wrongly, as `config.load` will say."""
+    if name not in draft:
+        return ()
+    try:
+        return read_paths(draft[name].text)
+    except ExceptionGroup:
+        return ()
+
+
+class _Reader:
+    def __init__(self, draft: Mapping[str, Origin], now_s: float) -> None:
+        self._draft = draft
+        self._now_s = now_s
+        self._problems: list[Problem] = []
+        self._warnings: list[Problem] = []
+        self._left = MAX_BYTES
+
+    def read(self) -> Credentials:
+        certs, keys = _paths(self._draft, CERT), _paths(self._draft, KEY)
+        certificates = []
+        if KEY not in self._draft:
+            keys = certs
+        if len(keys) == len(certs):
+            for cert_path, key_path in zip(certs, keys, strict=True):
+                certificate = self._certificate(cert_path, key_path)
+                if certificate is not None:
+                    certificates.append(certificate)
+        authorities = [self._authorities(path) for path in _paths(self._draft, CLIENT_CA)]
+        return Credentials(
+            tuple(certificates), b"\n".join(authorities), tuple(self._problems), tuple(self._warnings)
+        )
+
+    def _certificate(self, cert_path: str, key_path: str) -> Certificate | None:
+        chain = self._content(CERT, cert_path)
+        key = self._content(KEY, key_path) if key_path != cert_path else b""
+        if chain is None or key is None:
+            return None
+        try:
+            facts = pem.read_facts(chain, key)
+        except pem.Unusable as error:
+            self._problem(CERT, f"{printable(cert_path)}: {error}")
+            return None
+        left_s = facts.not_after - self._now_s
+        if left_s < WARN_DAYS * 86400:
+            end = datetime.fromtimestamp(facts.not_after, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            verb = "has ended" if left_s <= 0 else "ends"
+            self._warnings.append(self._note(CERT, f"{printable(cert_path)} {verb} at {end}; renew it"))
+        return Certificate(cert_path, facts.names, facts.not_after, chain, key)
+
+    def _authorities(self, path: str) -> bytes:
+        content = self._content(CLIENT_CA, path)
+        if content is None:
+            return b""
+        try:
+            pem.load_authorities(pem.make_server_context(), content)
+        except pem.Unusable as error:
+            self._problem(CLIENT_CA, f"{printable(path)}: {error}")
+        return content
+
+    def _content(self, name: str, path: str) -> bytes | None:
+        try:
+            content = files.read_file(path)
+        except files.CannotRead as error:
+            self._problem(name, f"{printable(path)}: {error}")
+            return None
+        if len(content) > self._left:
+            self._problem(name, f"with {printable(path)}, all PEM files are longer than {MAX_BYTES} bytes")
+            return None
+        self._left -= len(content)
+        return content
+
+    def _problem(self, name: str, reason: str) -> None:
+        self._problems.append(self._note(name, reason))
+
+    def _note(self, name: str, reason: str) -> Problem:
+        origin = self._draft[name]
+        return Problem(name, mask(name, origin.text), origin.source, reason)
