@@ -114,7 +114,7 @@ class Downstream:
 
     def on_event(self, events: int) -> None:
         """Handle what epoll tells."""
-        if events == IN and self.phase == IDLE:
+        if events == IN and self.phase == IDLE and not self.inbox:
             # A request by itself, nearly always; what else there is takes the long way.
             try:
                 data = self.recv(HEAD_READ_BYTES)
