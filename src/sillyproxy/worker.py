@@ -55,6 +55,8 @@ from sillyproxy.traffic.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.certificates import Certificates
+    from sillyproxy.proxy.http2.server import Multiplexer
+    from sillyproxy.proxy.transport import Transport
 
 SERVING: Final = 0
 LEAVING: Final = 1
@@ -102,7 +104,8 @@ class _Worker:
         self._tls_inodes = _tls_inodes(setup.listeners)
         self._listeners: dict[int, Listener] = {}
         self._certificates: Certificates | None = None
-        self._tls_applied: schema.Tls | None = None
+        self._tls_applied: tuple[schema.Tls, str] | None = None
+        self._multiplexer: Multiplexer | None = None
         self._shake_hands: Callable[[socket.SocketType, str], object] | None = None
         self._most_workers = config.workers
         self._silent_until_ns = edge.loop.now_ns + _WAIT_ENDPOINTS_NS
@@ -156,6 +159,7 @@ class _Worker:
         """Accept on these from now on; who waits on one of the others is accepted first."""
         limit = _connection_limit(self._config)
         self._apply_tls()
+        self._edge.multiplex = self._multiplex if self._config.http2 == "on" else None
         for inode in self._listeners.keys() - sockets.keys():
             self._listeners.pop(inode).close()
         for inode, sock in sockets.items():
@@ -183,9 +187,17 @@ class _Worker:
         if self._certificates is None:
             self._certificates = Certificates(self._setup.tls or make_server_context())
             self._shake_hands = partial(Handshake, self._edge, self._certificates)
-        if self._tls_applied != tls:
-            self._tls_applied = tls
-            self._certificates.apply(tls, ["http/1.1"])
+        if self._tls_applied != (tls, self._config.http2):
+            self._tls_applied = (tls, self._config.http2)
+            self._certificates.apply(tls, ["h2", "http/1.1"] if self._config.http2 == "on" else ["http/1.1"])
+
+    def _multiplex(self, sock: Transport, ip: str, scheme: bytes, identity: bytes, data: bytes) -> None:
+        if self._multiplexer is None:
+            # Imported here it is in the memory of those alone that need it.
+            from sillyproxy.proxy.http2.server import Multiplexer
+
+            self._multiplexer = Multiplexer(self._edge)
+        self._multiplexer.begin(sock, ip, scheme, identity, data)
 
     def _count_others(self) -> int:
         """Return how many clients the other workers serve, 20 ms ago at most; 0 if no limit was set."""
@@ -340,7 +352,7 @@ class _Worker:
             is_new = down.fresh and down.deadline_ns - edge.header_ns >= now_ns - SECOND_NS // 2
             if down.phase == IDLE and not is_new and not self._is_surplus:
                 down.leave()
-        if not edge.connections and not edge.handshakes:
+        if not edge.clients:
             edge.loop.stopped = True
         elif now_ns >= self._until_ns:
             if self._is_evicting:
@@ -349,11 +361,13 @@ class _Worker:
             # Our last words, a Close or an error, want to be read before the sockets are gone.
             self._is_evicting = True
             self._until_ns = now_ns + _LAST_WORDS_NS
-            logs.warning("drain timeout: closing what is still under way", connections=len(edge.connections))
+            logs.warning("drain timeout: closing what is still under way", connections=edge.clients)
             for handshake in tuple(edge.handshakes):
                 handshake.close()
             for down in tuple(edge.connections):
                 down.evict()
+            for conn in tuple(edge.multiplexed):
+                conn.leave()
 
     def _on_tick(self) -> None:
         if not self._is_open and self._phase == SERVING:

@@ -75,7 +75,7 @@ def test_number_of_series(colors: int, endpoints: int, workers: int) -> None:
         + 5 * workers
         + 8  # open files, their limit, memory and CPU of supervisor and controller
         + no_color
-        + 35  # of the whole proxy
+        + 37  # of the whole proxy
     )
 
 

@@ -69,6 +69,8 @@ _BY_WORKER = (
     (table.CONNECTIONS, Worker.CONNECTIONS),
     (table.REFUSED, Worker.CONNECTIONS_REFUSED),
     (table.HEAD_TIMEOUTS, Worker.HEAD_TIMEOUTS),
+    (table.H2_CONNECTIONS, Worker.H2_CONNECTIONS),
+    (table.H2_ERRORS, Worker.H2_ERRORS),
     (table.TUNNELS, Worker.TUNNELS_OPEN),
     (table.LOG_DROPPED, Worker.LOG_DROPPED),
     (table.RESTARTS, Worker.RESTARTS),

@@ -23,6 +23,7 @@ RetryKind = Literal["safe", "idempotent", "5xx"]
 Gate = Literal["all", "any"]
 TracingMode = Literal["off", "continue", "start"]
 ClientAuth = Literal["required", "optional"]
+Switch = Literal["on", "off"]
 Redirect = Literal["off", "301", "302", "307", "308"]
 TlsVersion = Literal["1.2", "1.3"]
 
@@ -273,6 +274,7 @@ class Config:
     color_header: str = "Color"
     listeners: tuple[Listener, ...] = (Listener("", 8080),)
     tls: Tls = Tls()
+    http2: Switch = "on"
     admin: Listener | None = Listener("127.0.0.1", 9080)
     # Not in a traceback, nor where a Config is printed.
     admin_token: str | None = field(default=None, repr=False)

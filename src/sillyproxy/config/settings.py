@@ -319,6 +319,14 @@ _PROCESSES: Final = (
         field="listeners",
     ),
     Setting(
+        "SILLYPROXY_HTTP2",
+        _word("on", "off"),
+        "on",
+        "off",
+        "Whether clients may speak HTTP/2: over TLS by ALPN, in clear text with prior knowledge.",
+        field="http2",
+    ),
+    Setting(
         "SILLYPROXY_ADMIN",
         ADMIN,
         "127.0.0.1:9080",

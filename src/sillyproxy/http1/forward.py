@@ -64,7 +64,7 @@ class RequestPlan:
     if none. `expects`: 100-continue. `chain`: what a trusted proxy said in X-Forwarded-For,
     X-Forwarded-Proto and Forwarded; None from all others. `hostless`: HTTP/1.0 without Host.
     `request_id`: the client's own. `trace`: who asked, if it belongs to a trace. `common`: there
-    is none of these four, as nearly always.
+    is none of these four, as nearly always. `protocol` is the version that the client speaks.
     """
 
     __slots__ = (
@@ -75,6 +75,7 @@ class RequestPlan:
         "expects",
         "forward",
         "hostless",
+        "protocol",
         "request_id",
         "trace",
         "upgrade",
@@ -83,6 +84,7 @@ class RequestPlan:
 
     def __init__(self) -> None:
         self.forward = b""
+        self.protocol = b""
         self.without_host = b""
         self.body = 0
         self.close = False
@@ -120,12 +122,16 @@ class RequestPlans(Plans[RequestPlan]):
     Plans for the requests of one kind of client, by their field sections.
 
     In a section each line begins with CRLF, and none ends it. `color_header` is ours to set;
-    `trusted` clients' forwarding fields are believed; `minor` is the client's HTTP/1 version;
-    with `traced` a trace that it belongs to is gone on with, else its fields are like any other.
+    `trusted` clients' forwarding fields are believed; `minor` is the client's HTTP/1 version, or that
+    of the grammar where it speaks `protocol`; with `traced` a trace that it belongs to is gone on with,
+    else its fields are like any other.
     """
 
-    def __init__(self, color_header: str, *, trusted: bool, minor: int, traced: bool = True) -> None:
+    def __init__(
+        self, color_header: str, *, trusted: bool, minor: int, traced: bool = True, protocol: bytes = b""
+    ) -> None:
         self._trusted = trusted
+        self._protocol = protocol or b"HTTP/1.%d" % minor
         self._minor = minor
         traces = _TRACE_NAMES if traced else ()
         self._lines = FieldLines([*_REQUEST_NAMES, *traces, color_header.lower()])
@@ -156,6 +162,7 @@ class RequestPlans(Plans[RequestPlan]):
             if name not in self._kept:
                 dropped.add(line)
         plan = RequestPlan()
+        plan.protocol = self._protocol
         if b"traceparent" in seen or b"tracestate" in seen:
             plan.trace = read_traceparent(seen.get(b"traceparent", b""))
             if plan.trace is not None:
@@ -184,7 +191,7 @@ class RequestPlans(Plans[RequestPlan]):
         if plan.body == CHUNKED:
             tail.append(b"Transfer-Encoding: chunked")
         # RFC 9110, 7.6.3: a line more is the same list; Via's version is the one received.
-        tail.append(b"Via: 1.1 sillyproxy" if self._minor else b"Via: 1.0 sillyproxy")
+        tail.append(b"Via: %b sillyproxy" % self._protocol[5:])
         if self._trusted:
             self._believe(plan, seen, tail)
         plan.hostless = host is None

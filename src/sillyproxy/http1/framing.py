@@ -45,7 +45,8 @@ class Chunked:
 
     `feed` takes bytes as they come and returns what may go on; when `done`, `rest` holds
     what came behind the body. With `decode` the payload alone goes on, for a next hop
-    that knows no chunks (HTTP/1.0). `payload_bytes` counts the payload.
+    that knows no chunks (HTTP/1.0); `trailer` then has the lines that would have followed it.
+    `payload_bytes` counts the payload, `chunk_left` what the current chunk still has of it.
 
     >>> body = Chunked()
     >>> body.feed(b"3\\r\\nabc\\r\\n0\\r\\n"), body.done
@@ -64,6 +65,7 @@ class Chunked:
         "done",
         "payload_bytes",
         "rest",
+        "trailer",
     )
 
     def __init__(self, *, decode: bool = False, drop: frozenset[bytes] = FORBIDDEN_TRAILERS) -> None:
@@ -76,6 +78,12 @@ class Chunked:
         self.payload_bytes = 0
         self.done = False
         self.rest = b""
+        self.trailer = b""
+
+    @property
+    def chunk_left(self) -> int:
+        """Return how many bytes of payload the current chunk still has; 0 between two."""
+        return self._left if self._state == _DATA else 0
 
     def feed(self, data: bytes | memoryview) -> bytes | memoryview:
         """Take the next bytes; return what may go on. Raises ChunkError, after which the body is unusable."""
@@ -135,6 +143,7 @@ class Chunked:
                 self.done = True
                 self.rest = data[end:]
                 if self._decode:
+                    self.trailer = trailer
                     return b"".join(payload)
                 return b"".join((*rewritten, data[start:at], trailer, b"\r\n"))
         self._partial = data[at:]

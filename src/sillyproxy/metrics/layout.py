@@ -48,6 +48,8 @@ class Worker(IntEnum):
     TLS_HANDSHAKES = 18  # that went well …
     TLS_RESUMED = 19  # … of which took up a session
     TLS_FAILED = 20  # clients closed because theirs did not
+    H2_CONNECTIONS = 21  # clients that spoke HTTP/2 …
+    H2_ERRORS = 22  # … and were closed for breaking its rules, or asking too much
 
 
 class Row(IntEnum):

@@ -130,6 +130,10 @@ TLS_HANDSHAKES = _metric(
 TLS_EXPIRY = _metric(
     "tls_certificate_expiry_timestamp_seconds", "gauge", "path", "When the certificate ends; Unix time."
 )
+H2_CONNECTIONS = _metric("http2_connections", "counter", "", "Client connections that spoke HTTP/2.")
+H2_ERRORS = _metric(
+    "http2_errors", "counter", "", "HTTP/2 connections closed because their client broke a rule or a limit."
+)
 TUNNELS = _metric("tunnels", "gauge", "", "Upgraded connections that are open.")
 LOG_DROPPED = _metric("access_log_dropped", "counter", "", "Access log lines that nobody read in time.")
 
@@ -168,7 +172,7 @@ METRICS: Final = (
     RESTS, UPSTREAM, CONNECTS, CONNECT_FAILURES, WEIGHT, ENDPOINT_UP, CHECKS, EJECTIONS,
     QUEUE_WAITING, QUEUE_REJECTIONS,
     ACCEPTED, ANSWERED, REPLIED, ABANDONED, LOST, INFLIGHT,
-    DOWNSTREAM, CONNECTIONS, REFUSED, HEAD_TIMEOUTS, TLS_HANDSHAKES, TLS_EXPIRY,
+    DOWNSTREAM, CONNECTIONS, REFUSED, HEAD_TIMEOUTS, TLS_HANDSHAKES, TLS_EXPIRY, H2_CONNECTIONS, H2_ERRORS,
     TUNNELS, LOG_DROPPED,
     WORKERS, RESTARTS, GENERATION, RELOADS, CONFIG_REFUSED, LOOKUPS, NAME_STALE, READY, STARTED,
     OPEN_FILES, MAX_FILES, PROCESS_MEMORY, CPU, LOOP_LAG, SPANS,

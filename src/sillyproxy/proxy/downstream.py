@@ -38,6 +38,8 @@ LINGER: Final = 3
 CLOSED: Final = 4
 
 HEAD_READ_BYTES: Final = 16384
+# RFC 9113, 3.4: with what a client begins that knows we speak HTTP/2.
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # What a lingering connection may still send before we stop listening to it.
 _LINGER_BYTES: Final = 4 * 1024 * 1024
 _SPARE_EXCHANGES: Final = 256
@@ -51,7 +53,8 @@ class Downstream:
     `inbox` is what was read and not yet understood, `outbox` what the client has not taken
     yet; `readable`: more may have come than was read; `eof`: the client has closed its
     sending side; `fresh`: no request has come yet; `closing`: close once the outbox is empty.
-    `scheme`: http or https; `identity`: the fields that say who the client is by its certificate.
+    `scheme`: http or https; `identity`: the fields that say who the client is by its certificate;
+    `multiplexed`: it is one stream of a connection that others share.
     """
 
     # For the compiler: an attribute is not deleted unless it is said here.
@@ -68,6 +71,7 @@ class Downstream:
         "inbox",
         "ip",
         "lingered_bytes",
+        "multiplexed",
         "outbox",
         "peer",
         "phase",
@@ -82,7 +86,14 @@ class Downstream:
     )
 
     def __init__(
-        self, edge: Edge, sock: Transport, ip: str, scheme: bytes = b"http", identity: bytes = b""
+        self,
+        edge: Edge,
+        sock: Transport,
+        ip: str,
+        scheme: bytes = b"http",
+        identity: bytes = b"",
+        *,
+        multiplexed: bool = False,
     ) -> None:
         self.edge = edge
         self.sock = sock
@@ -94,7 +105,8 @@ class Downstream:
         self.identity = identity
         self.peer = identity + edge.peer_fields(ip, scheme)
         self.responses = edge.responses[scheme]
-        self.plans = edge.plans_for(ip) if edge.trusts else edge.plans
+        self.multiplexed = multiplexed
+        self.plans = edge.plans_for(ip, multiplexed=multiplexed) if edge.trusts or multiplexed else edge.plans
         self.phase = IDLE
         self.inbox = b""
         self.outbox: bytes | memoryview = b""
@@ -108,6 +120,8 @@ class Downstream:
         self.exchange.down = self
         self.deadline_ns = edge.loop.now_ns + edge.header_ns
         edge.connections.add(self)
+        if multiplexed:
+            edge.lanes += 1
         edge.loop.add(self.fd, self.on_event, READ)
 
     # -- What epoll tells ---------------------------------------------------------------
@@ -192,6 +206,8 @@ class Downstream:
 
     def _process_other_form(self, data: bytes) -> None:
         """Serve what does not begin with the request line that nearly everybody sends."""
+        if data.startswith(PREFACE[:3]) and self._is_preface(data):
+            return
         while data.startswith(b"\r\n"):
             data = data[2:]  # RFC 9112, 2.2: empty lines before a request line
         eol = data.find(b"\r\n")
@@ -213,11 +229,37 @@ class Downstream:
         self.phase = BUSY
         self.exchange.begin(method, target, minor, plan, fields, data[end + 4 :], last_stop=hops == 0)
 
+    def _is_preface(self, data: bytes) -> bool:
+        """Tell whether HTTP/2 begins here (RFC 9113, 3.3), as far as is known yet; if so, go on with it."""
+        edge = self.edge
+        multiplex = edge.multiplex
+        if (
+            multiplex is None
+            or not self.fresh
+            or self.multiplexed
+            or self.scheme != b"http"
+            or not PREFACE.startswith(data[: len(PREFACE)])
+        ):
+            return False
+        if len(data) < len(PREFACE):
+            self._wait(data)
+            return True
+        self.phase = CLOSED
+        self.inbox = b""
+        edge.connections.discard(self)
+        edge.loop.remove(self.fd)
+        multiplex(self.sock, self.ip, self.scheme, self.identity, data)
+        self._give_exchange_back()
+        return True
+
     def _wait_head(self, data: bytes, end: int) -> None:
         """Wait for the rest of a head; raises BadRequest if it is too large already, or wrong."""
         max_head = self.edge.max_head
         # The end of a head that just fits may come in two parts.
         check_partial_head(data[: max_head + 4] if end < 0 else data[:end], max_head)
+        self._wait(data)
+
+    def _wait(self, data: bytes) -> None:
         if self.phase == IDLE:
             self.phase = HEAD
             # From its first byte on a head has this long, however it trickles in.
@@ -315,6 +357,8 @@ class Downstream:
         self.phase = CLOSED
         self.outbox = b""
         self.edge.connections.discard(self)
+        if self.multiplexed:
+            self.edge.lanes -= 1
         if reset:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.edge.loop.unsettled = True
@@ -323,6 +367,9 @@ class Downstream:
     def dispose(self) -> None:
         """Close the socket. The exchange serves another; without it nothing here is a cycle."""
         self.sock.close()
+        self._give_exchange_back()
+
+    def _give_exchange_back(self) -> None:
         if len(self.edge.spare_exchanges) < _SPARE_EXCHANGES:
             self.edge.spare_exchanges.append(self.exchange)
         del self.exchange

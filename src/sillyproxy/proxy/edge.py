@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from os import urandom
 from time import gmtime, strftime, time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sillyproxy.config.schema import Config
 from sillyproxy.errors import Problem
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sillyproxy.proxy.downstream import Downstream
     from sillyproxy.proxy.exchange import Exchange
     from sillyproxy.proxy.handshake import Handshake
+    from sillyproxy.proxy.transport import Transport
     from sillyproxy.proxy.upstream import Upstream
 
 # Clients whose forwarding fields are kept ready.
@@ -50,6 +51,20 @@ _LAG_NS: Final = 5 * SECOND_NS
 
 # The address of a client that has none: it came over a unix socket (RFC 7239, 6.2).
 UNKNOWN: Final = "unknown"
+
+
+class Multiplexed(Protocol):
+    """A client's connection that carries several exchanges at a time."""
+
+    def tick(self, now_ns: int) -> None:
+        """Look for what is overdue."""
+
+    def leave(self) -> None:
+        """Take no more exchanges, and close when those that are under way are over."""
+
+
+# Takes a connection, its client's address, its scheme, the client's identity, and what was read already.
+Multiplex = Callable[["Transport", str, bytes, bytes, bytes], None]
 
 
 def _forget(_span: Span) -> None:
@@ -65,6 +80,8 @@ class Edge:
     """
     The shared state of one worker's data plane.
 
+    `connections` are those of HTTP/1.1, and of the streams of `multiplexed` ones: `lanes` of them;
+    `multiplex` makes such a connection, None if clients may not speak HTTP/2.
     `log` takes (level, message, fields); what `report` and `report_ejection` take, `PassiveHealth`
     says, and `tell_span` each exchange of a sampled trace. `shedding`: nobody new is to be let in.
     `queued` exchanges wait for an endpoint with room.
@@ -97,6 +114,10 @@ class Edge:
         self.shedding = False
         self.connections: set[Downstream] = set()
         self.handshakes: dict[Handshake, int] = {}
+        self.multiplexed: set[Multiplexed] = set()
+        self.multiplex: Multiplex | None = None
+        self.lanes = 0
+        self.next_virtual_fd = -1
         self.connecting: dict[Upstream, int] = {}
         self.spare_exchanges: list[Exchange] = []
         self.draining = False
@@ -122,7 +143,7 @@ class Edge:
         self.tracer.apply(config.tracing)
         if _plans_by(before) != _plans_by(config) or before.trusted_proxies != config.trusted_proxies:
             for down in self.connections:
-                down.plans = self.plans_for(down.ip)
+                down.plans = self.plans_for(down.ip, multiplexed=down.multiplexed)
         if before.tls.hsts != config.tls.hsts:
             for down in self.connections:
                 down.responses = self.responses[down.scheme]
@@ -157,17 +178,27 @@ class Edge:
             self.responses = {b"http": plans, b"https": ResponsePlans(hsts) if hsts else plans}
         if before is None or _plans_by(before) != _plans_by(config):
             header, traced = _plans_by(config)
-            self.plans, self.trusted_plans = (
-                tuple(RequestPlans(header, trusted=trusted, minor=minor, traced=traced) for minor in (0, 1))
+            self._plans = {
+                (trusted, multiplexed): tuple(
+                    RequestPlans(header, trusted=trusted, minor=minor, traced=traced, protocol=protocol)
+                    for minor in (0, 1)
+                )
                 for trusted in (False, True)
-            )
+                for multiplexed, protocol in ((False, b""), (True, b"HTTP/2.0"))
+            }
+            self.plans = self._plans[False, False]
         self.drop_trailers = frozenset((config.color_header.lower().encode(),))
         self.counts.grow(len(config.slots) + 1)
         self.no_color_row = self.counts.rows[0]
 
-    def plans_for(self, ip: str) -> tuple[RequestPlans, ...]:
+    def plans_for(self, ip: str, *, multiplexed: bool) -> tuple[RequestPlans, ...]:
         """Return the plans by which a client's requests are read."""
-        return self.trusted_plans if self.trusts and self.is_trusted(ip) else self.plans
+        return self._plans[self.trusts and self.is_trusted(ip), multiplexed]
+
+    @property
+    def clients(self) -> int:
+        """How many connections there are of clients, whatever they speak."""
+        return len(self.connections) - self.lanes + len(self.handshakes) + len(self.multiplexed)
 
     def is_trusted(self, ip: str) -> bool:
         """Tell whether a client's forwarding fields are believed."""
@@ -229,6 +260,8 @@ class Edge:
             if deadline_ns > now_ns:
                 break
             handshake.expire()
+        for conn in tuple(self.multiplexed):
+            conn.tick(now_ns)
         pooled = False
         for color in self.table.colors:
             for endpoint in color.endpoints:
@@ -244,7 +277,7 @@ class Edge:
             pooled
             or self.draining
             or self.generations.busy
-            or bool(self.connections or self.connecting or self.handshakes)
+            or bool(self.connections or self.connecting or self.handshakes or self.multiplexed)
         )
         self.loop.unsettled = True
         if self.on_tick_too is not None:
@@ -273,7 +306,7 @@ class Edge:
             - worker[Worker.ABANDONED]
             - worker[Worker.LOST]
         )
-        worker[Worker.CONNECTIONS_OPEN] = len(self.connections) + len(self.handshakes)
+        worker[Worker.CONNECTIONS_OPEN] = self.clients
         self._settle_lag(self.loop.now_ns)
         if self.recorder.dropped != worker[Worker.LOG_DROPPED]:
             worker[Worker.LOG_DROPPED] = self.recorder.dropped

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from sillyproxy import errors
 from sillyproxy.errors import BadRequest, Problem
 from sillyproxy.http1.forward import chain_fields, hsts_line, peer_fields, read_host
-from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, Chunked, ChunkError
+from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, UNTIL_CLOSE, Chunked, ChunkError
 from sillyproxy.http1.reply import build_options_reply, build_redirect, build_reply, build_trace_reply
 from sillyproxy.http1.trace import SAMPLED, Trace
 from sillyproxy.metrics.layout import (
@@ -583,10 +583,12 @@ class Exchange:
 
     def abandon(self) -> None:
         """The client went away: nobody waits for the endpoint's answer."""
+        # A response that ends with the connection must not look as if it had.
+        is_cut = self.state == ANSWERING and self.download == UNTIL_CLOSE
         self.leave_queue()
         self.drop_upstream()
         self.record(499, Worker.ABANDONED, errors.ABANDONED)
-        self.down.close()
+        self.down.close(reset=is_cut)
 
     def crash(self) -> None:
         """End what a bug of ours has broken."""

@@ -8,9 +8,6 @@ endpoint was. The endpoint is held responsible for what was its doing (`passive`
 
 from __future__ import annotations
 
-from fcntl import ioctl
-from struct import Struct
-from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy import errors
@@ -19,14 +16,13 @@ from sillyproxy.http1.framing import CHUNKED, UNTIL_CLOSE
 from sillyproxy.metrics.layout import Row, Worker
 from sillyproxy.proxy.budget import IDEMPOTENT
 from sillyproxy.proxy.states import ANSWERING, CONNECTING, FLUSHING, QUEUED, WAITING
+from sillyproxy.proxy.transport import Transport, untaken
 
 if TYPE_CHECKING:
     from sillyproxy.proxy.exchange import Exchange
 
 # What gateways say of those behind them, or servers of themselves that cannot serve (RFC 9110, 15.6).
 GATEWAY_ERRORS: Final = (502, 503, 504)
-
-_INT: Final = Struct("i")
 
 
 def broke(exchange: Exchange, *, nothing_sent: bool, is_silent: bool = False) -> None:
@@ -176,15 +172,15 @@ def _is_moving(exchange: Exchange) -> bool:
     upstream = exchange.upstream
     if exchange.tunnel is not None:
         return False
+    peer: Transport
     if down.outbox and exchange.state in (ANSWERING, FLUSHING):
-        fd = down.fd
+        peer = down.sock
     elif upstream is not None and upstream.outbox and not exchange.upload_broken:
-        fd = upstream.fd
+        peer = upstream.sock
     else:
         return False
     before = exchange.untaken
-    (left,) = _INT.unpack(ioctl(fd, TIOCOUTQ, bytes(_INT.size)))
-    exchange.untaken = (exchange.started_ns, left)
+    exchange.untaken = (exchange.started_ns, untaken(peer))
     return exchange.untaken != before
 
 

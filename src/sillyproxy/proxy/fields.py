@@ -149,7 +149,7 @@ def _is_sound(entry: Entry, value: bytes, limit: int) -> bool:
 def _protocol(entry: Entry) -> bytes:
     if entry.plan is None:
         return _NOTHING
-    return b"HTTP/1.1" if entry.minor else b"HTTP/1.0"
+    return entry.plan.protocol
 
 
 def _request(entry: Entry) -> bytes:
@@ -157,7 +157,7 @@ def _request(entry: Entry) -> bytes:
         # No version that we know of; Apache writes what came, and one dash for nothing.
         method, target = _method(entry), _target(entry)
         return _NOTHING if method == _NOTHING else b"%b %b" % (method, target)
-    return b"%b %b HTTP/1.%d" % (_method(entry), _target(entry), entry.minor)
+    return b"%b %b %b" % (_method(entry), _target(entry), entry.plan.protocol)
 
 
 def _request_id(entry: Entry) -> bytes:

@@ -99,7 +99,11 @@ class Handshake:
         edge.worker_counts[Worker.TLS_RESUMED] += bool(session.session_reused)
         # The loop knows a descriptor once.
         edge.loop.remove(self._fd)
-        down = Downstream(edge, transport, self._ip, b"https", identity_fields(session))
+        identity = identity_fields(session)
+        if edge.multiplex is not None and session.selected_alpn_protocol() == "h2":
+            edge.multiplex(transport, self._ip, b"https", identity, b"")
+            return
+        down = Downstream(edge, transport, self._ip, b"https", identity)
         # What came with the end of the handshake is here, and no event will tell of it.
         down.readable = True
         edge.loop.soon(down.resume)

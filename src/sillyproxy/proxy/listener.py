@@ -88,8 +88,7 @@ class Listener:
             edge.worker_counts[_CONNECTIONS] += 1
             edge.loop.ticking = True
             sock.setblocking(False)
-            here = len(edge.connections) + len(edge.handshakes)
-            if edge.shedding or here + self._count_others() >= self.max_connections:
+            if edge.shedding or edge.clients + self._count_others() >= self.max_connections:
                 edge.worker_counts[_SHED] += edge.shedding
                 self._refuse(sock)
                 continue

@@ -7,7 +7,12 @@ A plain socket is one. So is a TLS connection (`tls`), and one stream of an HTTP
 
 from __future__ import annotations
 
-from typing import Protocol
+from fcntl import ioctl
+from struct import Struct
+from termios import TIOCOUTQ
+from typing import Final, Protocol, cast
+
+_INT: Final = Struct("i")
 
 
 class Transport(Protocol):
@@ -46,3 +51,19 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close at once."""
+
+
+class VirtualTransport(Transport, Protocol):
+    """One whose descriptor is virtual."""
+
+    def untaken(self) -> int:
+        """Return a number that changes as long as the other side takes what is sent."""
+
+
+def untaken(transport: Transport) -> int:
+    """Return a number that changes as long as the other side takes what is sent."""
+    fd = transport.fileno()
+    if fd < 0:
+        return cast(VirtualTransport, transport).untaken()
+    (left,) = _INT.unpack(ioctl(fd, TIOCOUTQ, bytes(_INT.size)))
+    return int(left)

@@ -352,7 +352,6 @@ def test_endless_method_is_refused(edge: Edge) -> None:
 @pytest.mark.parametrize(
     "hello",
     [
-        case("9113-3.4 HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         case("8446 TLS ClientHello", bytes.fromhex("16030100c8010000c40303") + bytes(190) + b"\r\n\r\n"),
         case("socks SOCKS5", b"\x05\x01\x00\r\n\r\n"),
         case("ssh SSH", b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
