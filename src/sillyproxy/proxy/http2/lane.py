@@ -192,7 +192,7 @@ class Lane:
         if self.reset:
             raise ConnectionResetError
         # What lingers, or is a tunnel, is told of the end; a request tells of its own.
-        if self._is_shut or (self._phase == _TUNNEL and self.received):
+        if self._is_shut or (self._key and self.received):
             return b""
         raise BlockingIOError
 

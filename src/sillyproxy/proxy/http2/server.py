@@ -883,11 +883,12 @@ class ServerConnection:
         edge = self._edge
         for lane in tuple(self._streams.values()):
             self._drop(lane)
-        self._tell_ready()
         for lane in self._free:
-            if not lane.closed and lane.down.phase == IDLE:
-                lane.down.close()
+            if not lane.closed:
+                lane.give_up()
+                self._ready[lane] = RESET
         self._free.clear()
+        self._tell_ready()
         self._out.clear()
         self._waiting = b""
         edge.multiplexed.discard(self)
