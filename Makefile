@@ -53,9 +53,10 @@ observe: $(VENV)/.bench
 	@$(BIN)/python -m bench.observe cost
 	@$(BIN)/python -m bench.observe watch
 
-# A million messages against h11; FUZZ="--seed N --start M" repeats a run or goes on with one.
+# A million messages against h11, a minute of field blocks against hpack; FUZZ="--seed N --start M" repeats a run or goes on with one.
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m fuzz --cases 1000000 $(FUZZ)
+	@$(BIN)/python -m fuzz.hpack_blocks 60
 
 # Pictures of the dashboard for the docs: a canary of five minutes, and Chromium.
 screenshots: $(VENV)/.dev

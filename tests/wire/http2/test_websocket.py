@@ -118,7 +118,8 @@ def test_talk(echo: str) -> None:
         assert peer.read_answer(3).end in ("ended", "reset")
         peer.send(frame(RST_STREAM, 0, 5, u32(CANCEL)))
         wait_until(lambda: read_status(proxy)["counters"]["tunnels_open"] == 0, "the end of all")
-        assert peer.get("/").status == 426  # no WebSocket
+        peer.send(headers(7, request()))
+        assert peer.read_answer(7).status == 426  # no WebSocket
         peer.close()
         wait_at_rest(proxy)
 
