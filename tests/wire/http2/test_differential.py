@@ -9,7 +9,24 @@ from tests.wire.harness import Client, Origin, Proxy, Received
 from tests.wire.http2.peer import Peer
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "M-SEARCH")
-NAMES = ["accept", "user-agent", "x-a", "x_b", "authorization", "if-none-match", "forwarded", "color", "x-request-id", "x-forwarded-for", "client-cert", "range", "referer", "origin", "cache-control", "traceparent"]
+NAMES = [
+    "accept",
+    "user-agent",
+    "x-a",
+    "x_b",
+    "authorization",
+    "if-none-match",
+    "forwarded",
+    "color",
+    "x-request-id",
+    "x-forwarded-for",
+    "client-cert",
+    "range",
+    "referer",
+    "origin",
+    "cache-control",
+    "traceparent",
+]
 PIECES = ("a", "Zz09", "%20", "ü", '"q"', ";=,", "(x)", "~", "1", "/", "\\", "<b>", "\xff", "  x", "\tx")
 OURS = frozenset((b"via", b"x-request-id"))
 
