@@ -303,7 +303,8 @@ class Controller:
         probes = probes_of(self._newest, found)
         if self._shown is not self._newest:
             probes = probes_of(self._shown, self._discovery.endpoints(self._shown)) | probes
-        self._health.apply(probes, self._newest.color_header)
+        colors = (*self._shown.colors, *self._newest.colors)
+        self._health.apply(probes, self._newest.color_header, colors)
         self._gate.apply(self._newest, found)
         if self._waiting and self._may_tell(found, self._waiting):
             self._waiting = None

@@ -98,6 +98,8 @@ HEAD_TOO_LARGE: Final = _client(431, "request head too large")
 # What an upstream does wrong.
 REFUSED: Final = _upstream("connection_refused", 502, "connection refused")
 CONNECT_TIMEOUT: Final = _upstream("connection_timeout", 504, "connect timed out")
+BAD_CERTIFICATE: Final = _upstream("tls_certificate_error", 502, "certificate not accepted")
+BAD_TLS: Final = _upstream("tls_protocol_error", 502, "TLS handshake failed")
 TERMINATED: Final = _upstream("connection_terminated", 502, "connection closed before the response")
 CUT_SHORT: Final = _upstream("http_response_incomplete", 502, "response cut short")
 RESPONSE_TIMEOUT: Final = _upstream("http_response_timeout", 504, "no response in time")

@@ -195,7 +195,7 @@ def test_all_problems_are_reported_at_once() -> None:
     problems = problems_of(
         {
             "SILLYPROXY_COLORS": "blue,b!d",
-            "BLUE": "a,https://b",
+            "BLUE": "a,ftp://b",
             "BLUE_WEIGHT": "ten",
             "SILLYPROXY_IDLE_TIMEOUT": "0",
             "SILLYPROXY_LISTEN": ":9080",
@@ -323,7 +323,9 @@ def test_health_check_may_take_all_of_its_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [s for s in COLOR_SETTINGS if s.kind.name != "URLs"], ids=lambda s: s.name
+    "setting",
+    [s for s in COLOR_SETTINGS if s.kind.name not in ("URLs", "path", "paths")],
+    ids=lambda s: s.name,
 )
 def test_wrong_setting_of_a_color_is_told_even_while_the_color_is_absent(setting: Any) -> None:
     """

@@ -106,6 +106,7 @@ def test_effective_configuration_shows_what_has_effect_on_a_color() -> None:
         "BLUE_HEALTH_FALL 3 default",
         "BLUE_HEALTH_STATUS 200-299 environment",
         "BLUE_MAX_CONNECTIONS no limit default",
+        "BLUE_PROXY_PROTOCOL off default",
     ]
 
 

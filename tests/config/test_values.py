@@ -439,7 +439,7 @@ def test_upstream_is_a_url_with_host_port_and_base(text: str, upstream: Upstream
         ("http:/myapp", "no scheme; "),
         ("//myapp", "no scheme; "),
         ("://", "no scheme; "),
-        ("https://myapp", "not supported yet"),
+        ("unix:app.sock", "begins with /"),
         ("ftp://myapp", "scheme ftp"),
         ("tcp://myapp:80", "scheme tcp"),
         ("http://", "no host"),

@@ -13,9 +13,9 @@ from typing import Final
 
 from sillyproxy import __version__
 from sillyproxy.admin.board import Board, EndpointKey, Event, Kind, Level, State
-from sillyproxy.admin.exposition import show_endpoint
 from sillyproxy.config.report import name_changes
 from sillyproxy.metrics.layout import Worker
+from sillyproxy.traffic.endpoint import name_of
 
 # Of several endpoints to which the same happened at once, so many are named.
 NAMED: Final = 3
@@ -164,7 +164,7 @@ class Chronicle:
 
 
 def _name(keys: Sequence[EndpointKey]) -> str:
-    names: Iterable[str] = (show_endpoint(address.ip, address.port) for _, address in keys[:NAMED])
+    names: Iterable[str] = (name_of(address.ip, address.port) for _, address in keys[:NAMED])
     if len(keys) == 1:
         return next(iter(names))
     more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""

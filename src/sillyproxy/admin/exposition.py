@@ -27,6 +27,7 @@ from sillyproxy.metrics.layout import (
 from sillyproxy.metrics.slab import Totals
 from sillyproxy.metrics.spans import Exemplar
 from sillyproxy.metrics.table import Metric
+from sillyproxy.traffic.endpoint import name_of
 
 NS_A_SECOND: Final = 1e9
 
@@ -157,7 +158,7 @@ def _of_colors(
 def _of_endpoints(board: Board) -> Iterator[Family]:
     up: dict[Labels, float] = {}
     for (name, address), state in board.states().items():
-        key = (name, show_endpoint(address.ip, address.port))
+        key = (name, name_of(address.ip, address.port))
         up[key] = min(up.get(key, 1), int(state == "up"))
     yield _family(table.ENDPOINT_UP, up.items())
     checked = {color.name for color in board.config.colors if color.probe} | {
@@ -215,13 +216,3 @@ def _one(metric: Metric, value: float) -> Family:
 def _by(metric: Metric, values: Mapping[str, float]) -> Family:
     """Return a metric with one label."""
     return _family(metric, [((label,), value) for label, value in values.items()])
-
-
-def show_endpoint(ip: str, port: int) -> str:
-    """
-    Return an endpoint as operators write it.
-
-    >>> show_endpoint("10.0.0.1", 80), show_endpoint("::1", 80)
-    ('10.0.0.1:80', '[::1]:80')
-    """
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

@@ -7,12 +7,12 @@ from typing import Any
 
 from sillyproxy import __version__
 from sillyproxy.admin.board import Board
-from sillyproxy.admin.exposition import show_endpoint
 from sillyproxy.config.schema import Color
 from sillyproxy.config.values import mask
 from sillyproxy.metrics.layout import RETRY_REASONS, Row, Worker
 from sillyproxy.metrics.slab import Totals
 from sillyproxy.metrics.table import CHECK_RESULTS
+from sillyproxy.traffic.endpoint import name_of
 
 _ENDED = (Row.OTHER, Row.C1XX, Row.C2XX, Row.C3XX, Row.C4XX, Row.C5XX)
 
@@ -141,7 +141,7 @@ def endpoint_views(board: Board, color: str) -> list[dict[str, Any]]:
         }
         shown.append(
             {
-                "address": show_endpoint(address.ip, address.port),
+                "address": name_of(address.ip, address.port),
                 "upstream": address.upstream,
                 "up": state == "up",
                 "state": state,

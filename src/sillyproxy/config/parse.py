@@ -9,7 +9,7 @@ weight without a URL) is returned as a warning beside the Config.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sillyproxy.config.merge import (
@@ -35,6 +35,7 @@ from sillyproxy.config.schema import (
     Timeouts,
     Tls,
     Tracing,
+    UpstreamTls,
 )
 from sillyproxy.config.settings import BY_NAME, COLOR, COLOR_SETTINGS, PROXY_SETTINGS, Setting
 from sillyproxy.config.values import (
@@ -117,11 +118,25 @@ NOTHING: Final = Reading({})
 
 
 @dataclass(frozen=True, slots=True)
+class ColorCredentials:
+    """What is in a color's files: authorities, and a certificate with its key. PEM."""
+
+    ca: bytes = b""
+    chain: bytes = b""
+    key: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
-    """What is in the files of certificates and keys that the draft names, and what is wrong with them."""
+    """
+    What is in the files of certificates and keys that the draft names, and what is wrong with them.
+
+    `colors` are those of colors, by the variables of their URLs.
+    """
 
     certificates: tuple[Certificate, ...] = ()
     client_ca: bytes = b""
+    colors: Mapping[str, ColorCredentials] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
@@ -166,7 +181,7 @@ def load(
     )
     fields = {setting.field: reader.value(setting) for setting in PROXY_SETTINGS}
     names = reader.color_names()
-    present = tuple(reader.colors(names))
+    present = tuple(reader.colors(names, credentials.colors))
     rows = tuple(dict.fromkeys((*slots, *names)))
     reader.check(fields, present)
     reader.check_slots(rows)
@@ -223,11 +238,12 @@ def _build(fields: Mapping[str, Any], **rest: Any) -> Config:
     )
 
 
-def _build_color(name: str, fields: Mapping[str, Any]) -> Color:
+def _build_color(name: str, fields: Mapping[str, Any], files: ColorCredentials) -> Color:
     """Make a Color of its values; it is probed if there is a path to ask for."""
     groups = _grouped(fields)
     probe = Probe(**groups["probe"]) if groups["probe"]["path"] else None
-    return Color(name, **groups[""], probe=probe)
+    tls = UpstreamTls(**groups["tls"], ca=files.ca, chain=files.chain, key=files.key)
+    return Color(name, **groups[""], probe=probe, tls=tls)
 
 
 def _grouped(fields: Mapping[str, Any]) -> Mapping[str, dict[str, Any]]:
@@ -269,14 +285,14 @@ class _Reader:
         names, _ = split_color_names(origin.text if origin else BY_NAME["SILLYPROXY_COLORS"].default)
         return names
 
-    def colors(self, names: Sequence[str]) -> Iterator[Color]:
+    def colors(self, names: Sequence[str], credentials: Mapping[str, ColorCredentials]) -> Iterator[Color]:
         """Read the colors that are present; check the settings of those that are not."""
         for name in names:
             before = len(self.problems)
             fields = {s.field: self.value(s, s.name_for(name)) for s in COLOR_SETTINGS}
             self.check_probe(name, fields["probe.interval_s"], fields["probe.timeout_s"])
             if fields["upstreams"] and len(self.problems) == before:
-                yield _build_color(name, fields)
+                yield _build_color(name, fields, credentials.get(variable_of(name), ColorCredentials()))
 
     def check_probe(self, color: str, interval_s: float | None, timeout_s: float | None) -> None:
         """Refuse a check that the next one would overtake."""

@@ -23,6 +23,8 @@ RetryKind = Literal["safe", "idempotent", "5xx"]
 Gate = Literal["all", "any"]
 TracingMode = Literal["off", "continue", "start"]
 ClientAuth = Literal["required", "optional"]
+Scheme = Literal["http", "https", "unix"]
+ProxyProtocol = Literal["off", "v1", "v2"]
 Switch = Literal["on", "off"]
 Redirect = Literal["off", "301", "302", "307", "308"]
 TlsVersion = Literal["1.2", "1.3"]
@@ -59,14 +61,20 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One URL of a color. `base` is its path without a trailing slash; it goes before the request's path."""
+    """
+    One URL of a color. `base` is its path without a trailing slash; it goes before the request's path.
 
-    scheme: Literal["http", "https"]
+    Of a unix socket, `host` is the path and `port` 0.
+    """
+
+    scheme: Scheme
     host: str
     port: int
     base: str = ""
 
     def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.base}"
 
@@ -90,12 +98,34 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """
+    TLS to the `https://` endpoints of a color.
+
+    Their certificates are verified against `ca`, PEM, or the system's authorities if it is empty, and
+    for `name` or the URL's host; unless `verify` is off. `chain` and `key`, PEM, are what we show; from
+    `cert_file` and `key_file`.
+    """
+
+    ca_files: tuple[str, ...] = ()
+    verify: Switch = "on"
+    name: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    minimum: TlsVersion = "1.2"
+    ca: bytes = field(default=b"", repr=False)
+    chain: bytes = field(default=b"", repr=False)
+    key: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Color:
     """
     A deployed version of the application: its name, where it runs, its share of new requests.
 
     At most `max_connections` requests are under way at each of its endpoints, through the
     whole proxy (None: no limit); past it at most `max_queue` wait, each `queue_timeout_s` at most.
+    `proxy_protocol`: the version of the PROXY header that its connections begin with.
     """
 
     name: str
@@ -105,6 +135,8 @@ class Color:
     max_connections: int | None = None
     max_queue: int = 1024
     queue_timeout_s: float = 1.0
+    tls: UpstreamTls = UpstreamTls()
+    proxy_protocol: ProxyProtocol = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +307,7 @@ class Config:
     listeners: tuple[Listener, ...] = (Listener("", 8080),)
     tls: Tls = Tls()
     http2: Switch = "on"
+    proxied_from: tuple[Network, ...] = ()
     admin: Listener | None = Listener("127.0.0.1", 9080)
     # Not in a traceback, nor where a Config is printed.
     admin_token: str | None = field(default=None, repr=False)

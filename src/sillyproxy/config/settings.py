@@ -112,7 +112,7 @@ _WAIT = _duration(0.001, "at least 1ms")
 
 URLS: Final = Kind(
     "URLs",
-    "http://host[:port][/base], or several separated by commas",
+    "http://host[:port][/base], https://… or unix:/path, or several separated by commas",
     values.read_upstreams,
     values.show_upstreams,
 )
@@ -150,6 +150,8 @@ TLS_ADDRESSES: Final = Kind(
     (),
 )
 PEM_FILES: Final = Kind("paths", "files, separated by commas", values.read_paths, ",".join, ())
+PEM_FILE: Final = Kind("path", "a file", values.read_path, none="")
+SERVER_NAME: Final = Kind("name", "a host name or an IP address", values.read_server_name, none="")
 HSTS: Final = Kind(
     "HSTS", "seconds, then maybe ; includeSubDomains, then maybe ; preload", values.read_hsts, none=""
 )
@@ -292,6 +294,77 @@ _ENDPOINT_LIMITS: Final = (
     ),
 )
 
+_ENDPOINT_TLS: Final = (
+    Setting(
+        "<COLOR>_TLS_CA",
+        PEM_FILES,
+        "",
+        "/run/secrets/internal-ca.pem",
+        "PEM files of the authorities that `https://` endpoints have their certificates from.",
+        field="tls.ca_files",
+        absent="those of the system",
+        needs="<COLOR>",
+    ),
+    Setting(
+        "<COLOR>_TLS_NAME",
+        SERVER_NAME,
+        "",
+        "myapp.internal",
+        "The name that is asked for (SNI), and that their certificates have to be for.",
+        field="tls.name",
+        absent="the host of the URL",
+        needs="<COLOR>",
+    ),
+    Setting(
+        "<COLOR>_TLS_VERIFY",
+        _word("on", "off"),
+        "on",
+        "off",
+        "`off`: whoever answers is believed. For tests, and networks that nobody else is in.",
+        field="tls.verify",
+        needs="<COLOR>",
+    ),
+    Setting(
+        "<COLOR>_TLS_CERT",
+        PEM_FILE,
+        "",
+        "/run/secrets/edge.pem",
+        "PEM file of a certificate that is shown to endpoints which ask for one.",
+        field="tls.cert_file",
+        absent="none",
+        needs="<COLOR>",
+    ),
+    Setting(
+        "<COLOR>_TLS_KEY",
+        PEM_FILE,
+        "",
+        "/run/secrets/edge.key",
+        "PEM file of its key.",
+        field="tls.key_file",
+        absent="in the certificate's file",
+        needs="<COLOR>_TLS_CERT",
+    ),
+    Setting(
+        "<COLOR>_TLS_MIN",
+        _word("1.2", "1.3"),
+        "1.2",
+        "1.3",
+        "The oldest version of TLS that is spoken with them.",
+        field="tls.minimum",
+        needs="<COLOR>",
+    ),
+    Setting(
+        "<COLOR>_PROXY_PROTOCOL",
+        _word("off", "v1", "v2"),
+        "off",
+        "v2",
+        "The version of the PROXY header that tells endpoints the client's address. Each request then has a "
+        "connection of its own.",
+        field="proxy_protocol",
+        needs="<COLOR>",
+    ),
+)
+
 COLOR_SECTIONS: Final = (
     Section("Where it runs, and its share", _WHERE),
     Section(
@@ -307,6 +380,7 @@ COLOR_SECTIONS: Final = (
         "HAProxy calls them `maxconn`, `maxqueue` (no limit by default) and `timeout queue` (by default "
         "`timeout connect`). The length of the queue is Envoy's `max_pending_requests`, 1024.",
     ),
+    Section("How its endpoints are spoken to", _ENDPOINT_TLS),
 )
 
 _PROCESSES: Final = (
@@ -727,6 +801,16 @@ _LIMITS: Final = (
         "10.0.0.0/8",
         "Networks whose `X-Forwarded-*` and `Forwarded` are believed and extended; all others' are replaced.",
         field="trusted_proxies",
+        absent="none",
+    ),
+    Setting(
+        "SILLYPROXY_PROXY_PROTOCOL",
+        NETWORKS,
+        "",
+        "10.0.0.0/8",
+        "Networks whose connections begin with a PROXY header (v1 or v2), which says who the client is. "
+        "Those without one are closed; those of others begin with their request.",
+        field="proxied_from",
         absent="none",
     ),
 )

@@ -52,6 +52,13 @@ COLOR_SUFFIXES: Final = (
     "_MAX_CONNECTIONS",
     "_MAX_QUEUE",
     "_QUEUE_TIMEOUT",
+    "_TLS_CA",
+    "_TLS_NAME",
+    "_TLS_VERIFY",
+    "_TLS_CERT",
+    "_TLS_KEY",
+    "_TLS_MIN",
+    "_PROXY_PROTOCOL",
 )
 MIN_TOKEN: Final = 8
 MAX_TOKEN: Final = 256
@@ -78,6 +85,7 @@ _STATUS_RANGE = re.compile(r"([0-9]{3})(?:[ \t]*-[ \t]*([0-9]{3}))?")
 _HSTS = re.compile(r"(?:max-age=)?([0-9]{1,10})(;[ \t]*includeSubDomains)?(;[ \t]*preload)?", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?")
 # Docker names services and containers with underscores, which a host name in a URL may
 # not have; its DNS answers to them all the same.
@@ -472,6 +480,15 @@ def _read_port(text: str, minimum: int) -> int:
     return int(Decimal(text))
 
 
+def read_socket_path(path: str) -> str:
+    """Read the path of a unix socket (unix(7))."""
+    if not path.startswith("/") or path.endswith("/"):
+        raise Refused("the path of a unix socket begins with / and names a file")
+    if len(path.encode("utf-8", "surrogateescape")) > MAX_SOCKET_PATH:
+        raise Refused(f"the path of a unix socket is longer than {MAX_SOCKET_PATH} bytes")
+    return path
+
+
 def read_listener(text: str) -> Listener:
     """
     Read one address to accept on. An empty host is all addresses, port 0 any free port.
@@ -480,12 +497,7 @@ def read_listener(text: str) -> Listener:
     Listener(host='::1', port=8080, path='')
     """
     if text.lower().startswith("unix:"):
-        path = text[5:]
-        if not path.startswith("/") or path.endswith("/"):
-            raise Refused("the path of a unix socket begins with / and names a file")
-        if len(path.encode("utf-8", "surrogateescape")) > MAX_SOCKET_PATH:
-            raise Refused(f"the path of a unix socket is longer than {MAX_SOCKET_PATH} bytes")
-        return Listener(path=path)
+        return Listener(path=read_socket_path(text[5:]))
     if "/" in text:
         raise Refused("an address, not a URL or a path" if "://" in text else "no unix: before the path")
     if _INTEGER.fullmatch(text):
@@ -607,37 +619,45 @@ def read_upstream(text: str) -> Upstream:
 
     >>> read_upstream("http://myapp-v1:8080/base/")
     Upstream(scheme='http', host='myapp-v1', port=8080, base='/base')
+    >>> read_upstream("unix:/run/app.sock"), read_upstream("https://shop").port
+    (Upstream(scheme='unix', host='/run/app.sock', port=0, base=''), 443)
     """
+    if text[:5].lower() == "unix:":
+        return Upstream("unix", read_socket_path(text[5:]), 0)
     match = _SCHEME.match(text)
     if not match:
         raise Refused("no scheme", _did_you_mean(_guess_url(text)))
     scheme = match[1].lower()
-    if scheme == "https":
-        raise Refused("https:// upstreams (TLS) are not supported yet", "use http://")
-    if scheme != "http":
-        raise Refused(f"the scheme {show_text(match[1])} is not supported", "use http://")
+    if scheme not in ("http", "https"):
+        raise Refused(f"the scheme {show_text(match[1])} is not supported", "use http:// or https://")
     rest = text[match.end() :]
     for mark, word in (("?", "query"), ("#", "fragment")):
         if mark in rest:
             raise Refused(f"a URL with a {word} is not supported", "a request brings its own")
     authority, slash, path = rest.partition("/")
-    host, port = read_authority(authority)
+    host, port = read_authority(authority, _DEFAULT_PORTS[scheme])
     base = (slash + path).rstrip("/")
     if not _BASE.fullmatch(base):
         raise Refused("the path has characters that a URL may not have", "write them as %XX")
     if len(text) > 2000:
         raise Refused("longer than 2000 characters", "shorten the path")
-    return Upstream("http", host, port, base)
+    return Upstream("https" if scheme == "https" else "http", host, port, base)
 
 
-def read_authority(text: str) -> tuple[str, int]:
-    """Read the host of a URL and its port, 80 unless it is named."""
+def read_server_name(text: str) -> str:
+    """Read a host name or an address, as a certificate is for it."""
+    host, _ = read_authority(f"[{text}]" if ":" in text else text, 443)
+    return host
+
+
+def read_authority(text: str, default_port: int = 80) -> tuple[str, int]:
+    """Read the host of a URL and its port, `default_port` unless it is named."""
     if text.count(":") > 1 and not text.startswith("["):
         raise Refused("an IPv6 address without brackets", "write it as in http://[::1]:8080")
     match = _AUTHORITY.fullmatch(text)
     if not match:
         raise Refused("not a host")
-    port = 80 if match["port"] is None else _read_port(match["port"], 1)
+    port = default_port if match["port"] is None else _read_port(match["port"], 1)
     if match["six"] is not None:
         return _read_ip6(match["six"]), port
     host = match["host"]
@@ -725,6 +745,11 @@ def show_statuses(ranges: Sequence[tuple[int, int]]) -> str:
 def read_paths(text: str) -> tuple[str, ...]:
     """Read the paths of files or directories, in their order."""
     return read_items(text, str)
+
+
+def read_path(text: str) -> str:
+    """Read the path of one file."""
+    return text
 
 
 def read_networks(text: str) -> tuple[Network, ...]:

@@ -39,7 +39,7 @@ class Lookup(Protocol):
 
 def is_literal(host: str) -> bool:
     """
-    Whether a host is an address already.
+    Whether a host is an address already; the path of a unix socket is one.
 
     >>> is_literal("127.0.0.1"), is_literal("::1"), is_literal("myapp")
     (True, True, False)
@@ -47,7 +47,7 @@ def is_literal(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return host.startswith("/")
     return True
 
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sillyproxy.config.schema import Config, Probe
-from sillyproxy.health.probe import check
+from sillyproxy.config.schema import Color, Config, Probe
+from sillyproxy.health.probe import DIRECT, Way, check, way_of
 from sillyproxy.health.target import Target, targets_of
 from sillyproxy.health.verdict import HEALTHY, Verdict
 from sillyproxy.http1.forward import ResponsePlans
@@ -58,14 +58,19 @@ class Health:
         self._room = asyncio.Semaphore(UNDER_WAY)
         self._plans = ResponsePlans()
         self._color_header = ""
+        self._ways: dict[Color, Way] = {}
+        self._way_of: dict[str, Way] = {}
 
-    def apply(self, wanted: Mapping[Target, Probe], color_header: str) -> None:
+    def apply(self, wanted: Mapping[Target, Probe], color_header: str, colors: Iterable[Color] = ()) -> None:
         """
-        Check these from now on; forget all others.
+        Check these from now on; forget all others. Each is spoken to as its color says.
 
         Who stays under the same probe keeps its state; under another, what it says is checked anew.
         """
         self._color_header = color_header
+        before = self._ways
+        self._ways = {color: before.get(color) or way_of(color) for color in colors}
+        self._way_of = {color.name: way for color, way in self._ways.items()}
         for target in set(self._checks) - set(wanted):
             self._forget(target)
         for target, probe in wanted.items():
@@ -124,7 +129,9 @@ class Health:
         while True:
             async with self._room:
                 begun = loop.time()
-                reason = await check(target, probe, self._color_header, self._plans)
+                reason = await check(
+                    target, probe, self._color_header, self._plans, self._way_of.get(target.color, DIRECT)
+                )
             self._note(target, one, reason)
             await asyncio.sleep(max(0.0, begun + pause_s - loop.time()))
             pause_s = probe.interval_s * _chance(1 - JITTER, 1 + JITTER)

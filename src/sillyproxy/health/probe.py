@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
+from dataclasses import dataclass
+from ssl import SSLContext
 from typing import Final
 
-from sillyproxy.config.schema import Probe
+from sillyproxy.config.schema import Color, Probe
 from sillyproxy.errors import BadResponse, reason_of
 from sillyproxy.health.target import Target
 from sillyproxy.http1.forward import ResponsePlan, ResponsePlans
+from sillyproxy.tools.pem import make_client_context, why_failed
+from sillyproxy.tools.proxied import write_header
 from sillyproxy.traffic.table import authority_of
 
 MAX_BYTES: Final = 65536
@@ -25,16 +30,41 @@ _READ_BYTES: Final = 16384
 _END: Final = b"\r\n\r\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the endpoints of a color are spoken to: over TLS in which context, to whom; and what goes first."""
+
+    context: SSLContext | None = None
+    name: str = ""
+    proxy_protocol: str = "off"
+
+
+DIRECT: Final = Way()
+
+
+def way_of(color: Color) -> Way:
+    """Return it."""
+    context = None
+    if any(upstream.scheme == "https" for upstream in color.upstreams):
+        tls = color.tls
+        context = make_client_context(
+            tls.ca, verify=tls.verify == "on", chain=tls.chain, key=tls.key, minimum=tls.minimum
+        )
+    return Way(context, color.tls.name, color.proxy_protocol)
+
+
 class CheckFailed(Exception):
     """The check is bad. The message is the reason, in a word or two."""
 
 
 async def connect(ip: str, port: int) -> socket.socket:
     """Return a connection, non-blocking. Raise CheckFailed."""
-    sock = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
+    is_local = ip.startswith("/")
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    sock = socket.socket(socket.AF_UNIX if is_local else family, socket.SOCK_STREAM)
     sock.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(sock, (ip, port))
+        await asyncio.get_running_loop().sock_connect(sock, ip if is_local else (ip, port))
     except OSError as error:
         sock.close()
         raise CheckFailed(reason_of(error.errno)) from None
@@ -56,25 +86,43 @@ async def knock(target: Target, timeout_s: float) -> str:
     return ""
 
 
-async def check(target: Target, probe: Probe, color_header: str, plans: ResponsePlans) -> str:
+async def check(
+    target: Target, probe: Probe, color_header: str, plans: ResponsePlans, way: Way = DIRECT
+) -> str:
     """Ask once. Return why the check is bad; empty if it is good."""
-    sock = None
+    sock = writer = None
     try:
         async with asyncio.timeout(probe.timeout_s):
             sock = await connect(target.ip, target.upstream.port)
-            answer = _Answer(sock)
-            plan = await _ask(answer, _request(target, probe, color_header), plans)
+            reader, writer = await _open(sock, target, way)
+            answer = _Answer(reader)
+            plan = await _ask(answer, writer, _request(target, probe, color_header), plans)
         await answer.read_rest(plan)
     except CheckFailed as failed:
         return str(failed)
     except TimeoutError:
         return "timeout"
     finally:
-        if sock is not None:
+        if writer is not None:
+            writer.close()
+        elif sock is not None:
             sock.close()
     if any(first <= plan.status <= last for first, last in probe.statuses):
         return ""
     return f"status {plan.status}"
+
+
+async def _open(sock: socket.socket, target: Target, way: Way) -> tuple[StreamReader, StreamWriter]:
+    """Say what has to be said before a request. Raise CheckFailed."""
+    try:
+        if way.proxy_protocol != "off":
+            await asyncio.get_running_loop().sock_sendall(sock, write_header(way.proxy_protocol, "", 0, None))
+        if target.upstream.scheme != "https":
+            return await asyncio.open_connection(sock=sock)
+        name = way.name or target.upstream.host
+        return await asyncio.open_connection(sock=sock, ssl=way.context, server_hostname=name)
+    except OSError as error:
+        raise CheckFailed(why_failed(error)[1]) from None
 
 
 def _request(target: Target, probe: Probe, color_header: str) -> bytes:
@@ -89,10 +137,11 @@ def _request(target: Target, probe: Probe, color_header: str) -> bytes:
     )
 
 
-async def _ask(answer: _Answer, request: bytes, plans: ResponsePlans) -> ResponsePlan:
+async def _ask(answer: _Answer, writer: StreamWriter, request: bytes, plans: ResponsePlans) -> ResponsePlan:
     """Return what the response's head says. Raise CheckFailed."""
     try:
-        await asyncio.get_running_loop().sock_sendall(answer.sock, request)
+        writer.write(request)
+        await writer.drain()
         while True:
             plan = plans[await answer.read_head()]
             if plan.status >= 200:
@@ -109,8 +158,8 @@ async def _ask(answer: _Answer, request: bytes, plans: ResponsePlans) -> Respons
 class _Answer:
     """What comes from an endpoint, up to MAX_BYTES."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, reader: StreamReader) -> None:
+        self._reader = reader
         self._data = b""
         self._left = MAX_BYTES
 
@@ -136,7 +185,7 @@ class _Answer:
 
     async def _read(self) -> bool:
         """Read more; return whether there was any."""
-        data = await asyncio.get_running_loop().sock_recv(self.sock, min(_READ_BYTES, self._left))
+        data = await self._reader.read(min(_READ_BYTES, self._left))
         self._left -= len(data)
         self._data += data
         return bool(data)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from sillyproxy.config.schema import Color, Config, Upstream
 from sillyproxy.tools.channel import Address
+from sillyproxy.traffic.endpoint import name_of
 
 
 class Target(NamedTuple):
@@ -24,7 +25,7 @@ class Target(NamedTuple):
     @property
     def endpoint(self) -> str:
         """Its address as operators write it."""
-        return f"[{self.ip}]:{self.upstream.port}" if ":" in self.ip else f"{self.ip}:{self.upstream.port}"
+        return name_of(self.ip, self.upstream.port)
 
 
 def target_of(color: Color, address: Address) -> Target | None:

@@ -14,7 +14,7 @@ from os import urandom
 from time import gmtime, strftime, time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sillyproxy.config.schema import Config
+from sillyproxy.config.schema import Config, UpstreamTls
 from sillyproxy.errors import Problem
 from sillyproxy.http1.forward import RequestPlans, ResponsePlans, hsts_line, peer_fields
 from sillyproxy.metrics.layout import Row, Worker
@@ -37,9 +37,12 @@ from sillyproxy.traffic.endpoint import Endpoint
 from sillyproxy.traffic.table import Table
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
+
     from sillyproxy.proxy.downstream import Downstream
     from sillyproxy.proxy.exchange import Exchange
-    from sillyproxy.proxy.handshake import Handshake
+    from sillyproxy.proxy.tls import TlsTransport
     from sillyproxy.proxy.transport import Transport
     from sillyproxy.proxy.upstream import Upstream
 
@@ -51,6 +54,16 @@ _LAG_NS: Final = 5 * SECOND_NS
 
 # The address of a client that has none: it came over a unix socket (RFC 7239, 6.2).
 UNKNOWN: Final = "unknown"
+
+
+class Prelude(Protocol):
+    """What comes before the first request of a client's connection."""
+
+    def expire(self) -> None:
+        """It took too long."""
+
+    def close(self) -> None:
+        """Close at once."""
 
 
 class Multiplexed(Protocol):
@@ -80,6 +93,7 @@ class Edge:
     """
     The shared state of one worker's data plane.
 
+    `handshakes` are what comes before a request, with their deadlines.
     `connections` are those of HTTP/1.1, and of the streams of `multiplexed` ones: `lanes` of them;
     `multiplex` makes such a connection, None if clients may not speak HTTP/2.
     `log` takes (level, message, fields); what `report` and `report_ejection` take, `PassiveHealth`
@@ -113,7 +127,7 @@ class Edge:
         self.queued = 0
         self.shedding = False
         self.connections: set[Downstream] = set()
-        self.handshakes: dict[Handshake, int] = {}
+        self.handshakes: dict[Prelude, int] = {}
         self.multiplexed: set[Multiplexed] = set()
         self.multiplex: Multiplex | None = None
         self.lanes = 0
@@ -128,6 +142,7 @@ class Edge:
         self._date = b""
         self._date_second = 0
         self._lag_before_ns = self._lag_until_ns = 0
+        self._contexts: dict[str, tuple[UpstreamTls, ssl.SSLContext]] = {}
         self._set(config)
         self.loop = Loop(self._tick_s(), self.tick, self.settle, self.crash)
         self.generations = Generations(self, config)
@@ -171,6 +186,11 @@ class Edge:
         self.max_head = limits.header_bytes
         self.max_body = limits.body_bytes
         self.redirects = int(config.tls.redirect) if config.tls.redirect != "off" else 0
+        self.proxied_from = config.proxied_from
+        self._wants_header = {
+            color.name: color.proxy_protocol for color in config.colors if color.proxy_protocol != "off"
+        }
+        self._make_contexts(config)
         self.guards = bool(self.max_body or self.redirects)
         if before is None or before.tls.hsts != config.tls.hsts:
             plans = ResponsePlans()
@@ -191,6 +211,39 @@ class Edge:
         self.counts.grow(len(config.slots) + 1)
         self.no_color_row = self.counts.rows[0]
 
+    def _make_contexts(self, config: Config) -> None:
+        """Have a context for each color with TLS endpoints; one that stays the same stays."""
+        before = self._contexts
+        self._contexts = {}
+        for color in config.colors:
+            if all(upstream.scheme != "https" for upstream in color.upstreams):
+                continue
+            known = before.get(color.name)
+            if known is None or known[0] != color.tls:
+                # Imported here it is in the memory of those alone that need it.
+                from sillyproxy.tools.pem import make_client_context
+
+                tls = color.tls
+                context = make_client_context(
+                    tls.ca, verify=tls.verify == "on", chain=tls.chain, key=tls.key, minimum=tls.minimum
+                )
+                known = (tls, context)
+            self._contexts[color.name] = known
+        # A request that is under way may still have to connect by a configuration that is gone.
+        for name in before.keys() - self._contexts.keys():
+            self._contexts[name] = before[name]
+
+    def secure(self, color: ColorAtWork, endpoint: Endpoint, sock: socket.SocketType) -> TlsTransport:
+        """Return TLS over a connection to an endpoint of `color`."""
+        from sillyproxy.proxy.tls import TlsTransport
+
+        tls, context = self._contexts[color.name]
+        return TlsTransport(context, sock, server=False, name=tls.name or endpoint.host)
+
+    def header_of(self, color: ColorAtWork) -> str:
+        """Return the version of the PROXY header that a color's connections begin with; empty if none."""
+        return self._wants_header.get(color.name, "")
+
     def plans_for(self, ip: str, *, multiplexed: bool) -> tuple[RequestPlans, ...]:
         """Return the plans by which a client's requests are read."""
         return self._plans[self.trusts and self.is_trusted(ip), multiplexed]
@@ -206,6 +259,13 @@ class Edge:
             return False
         address = ip_address(ip)
         return any(address in network for network in self.config.trusted_proxies)
+
+    def is_proxied(self, ip: str) -> bool:
+        """Tell whether who connects from here begins with a PROXY header."""
+        if ip == UNKNOWN:
+            return False
+        address = ip_address(ip)
+        return any(address in network for network in self.proxied_from)
 
     def peer_fields(self, ip: str, scheme: bytes) -> bytes:
         """Return the forwarding fields of a client, and the beginning of its requests' ids."""

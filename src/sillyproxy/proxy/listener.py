@@ -17,6 +17,7 @@ from sillyproxy.metrics.layout import Worker
 from sillyproxy.proxy.downstream import Downstream
 from sillyproxy.proxy.edge import SECOND_NS, UNKNOWN, Edge
 from sillyproxy.proxy.loop import LEVEL_IN
+from sillyproxy.proxy.transport import plain_ip
 
 _BATCH: Final = 64
 _TELL_EVERY_NS: Final = 10 * SECOND_NS
@@ -92,12 +93,26 @@ class Listener:
                 edge.worker_counts[_SHED] += edge.shedding
                 self._refuse(sock)
                 continue
-            ip = UNKNOWN if self._unix else _plain_ip(address[0])
-            if self._handshake is None:
-                Downstream(edge, sock, ip)
+            ip = UNKNOWN if self._unix else plain_ip(address[0])
+            if edge.proxied_from and edge.is_proxied(ip):
+                self._await_header(sock, ip)
             else:
-                self._handshake(sock, ip)
+                self._begin(sock, ip)
         return False
+
+    def _begin(self, sock: socket.SocketType, ip: str) -> None:
+        """Let the client speak."""
+        if self._handshake is None:
+            Downstream(self._edge, sock, ip)
+        else:
+            self._handshake(sock, ip)
+
+    def _await_header(self, sock: socket.SocketType, ip: str) -> None:
+        """First hear who it is."""
+        # Imported here it is in the memory of those alone that need it.
+        from sillyproxy.proxy.proxied import ProxyHeader
+
+        ProxyHeader(self._edge, sock, ip, self._begin)
 
     def _accept(self) -> tuple[socket.SocketType, Any]:
         """
@@ -162,8 +177,3 @@ class Listener:
         self._sock.close()
         if self._spare is not None:
             os.close(self._spare)
-
-
-def _plain_ip(ip: str) -> str:
-    """Return an IPv4 client of a dual-stack socket in its own notation."""
-    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip.partition("%")[0]

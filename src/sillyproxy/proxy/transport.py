@@ -56,8 +56,27 @@ class Transport(Protocol):
 class VirtualTransport(Transport, Protocol):
     """One whose descriptor is virtual."""
 
+    def carrier(self) -> int:
+        """Return the descriptor of the connection that carries it."""
+
     def untaken(self) -> int:
         """Return a number that changes as long as the other side takes what is sent."""
+
+
+def carrier(transport: Transport) -> int:
+    """Return the descriptor of the socket below."""
+    fd = transport.fileno()
+    return fd if fd >= 0 else cast(VirtualTransport, transport).carrier()
+
+
+def plain_ip(ip: str) -> str:
+    """
+    Return an IPv4 client of a dual-stack socket in its own notation, and no zone.
+
+    >>> plain_ip("::ffff:192.0.2.1"), plain_ip("fe80::1%eth0")
+    ('192.0.2.1', 'fe80::1')
+    """
+    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip.partition("%")[0]
 
 
 def untaken(transport: Transport) -> int:

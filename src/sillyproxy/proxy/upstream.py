@@ -1,8 +1,8 @@
 """
 The connection to an endpoint, and the pool of those that are idle.
 
-A connection is connecting, has an exchange, is idle in its endpoint's pool, or is
-closed. Idle ones are taken newest first, so that a pool shrinks to what is needed, and
+A connection is connecting (which TLS may be a part of), has an exchange, is idle in its endpoint's pool,
+or is closed. Idle ones are taken newest first, so that a pool shrinks to what is needed, and
 are closed by whoever notices first: their endpoint (an event while idle: end-of-file,
 or bytes nobody asked for), their age, or their endpoint's leaving.
 """
@@ -13,16 +13,20 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final
 
-from sillyproxy.errors import CONNECT_TIMEOUT, REFUSED, reason_of
+from sillyproxy.errors import BAD_CERTIFICATE, BAD_TLS, CONNECT_TIMEOUT, REFUSED, reason_of
 from sillyproxy.metrics.layout import Row
 from sillyproxy.proxy.limits import SILENT_MACHINE_S
 from sillyproxy.proxy.loop import IN, OUT, READ, READ_WRITE
 from sillyproxy.proxy.response import read_head
 from sillyproxy.proxy.states import WAITING
+from sillyproxy.proxy.transport import carrier
 
 if TYPE_CHECKING:
+    from sillyproxy.proxy.downstream import Downstream
     from sillyproxy.proxy.edge import Edge
     from sillyproxy.proxy.exchange import Exchange
+    from sillyproxy.proxy.tls import TlsTransport
+    from sillyproxy.proxy.transport import Transport
     from sillyproxy.traffic.endpoint import Endpoint
 
 MAX_IDLE: Final = 256
@@ -32,13 +36,15 @@ _NOT_YET: Final = frozenset((0, errno.EINPROGRESS, errno.EALREADY, errno.EISCONN
 class Upstream:
     """
     One connection. `exchange` is None while idle; `used`: it has carried an exchange before;
-    `patient`: the endpoint may take what is sent as slowly as it likes.
+    `patient`: the endpoint may take what is sent as slowly as it likes; `tls`: it speaks TLS; `private`:
+    it belongs to one client, and carries no exchange but one.
 
     `outbox` is what the endpoint has not taken yet, `inbox` the part of a response head
     that has come.
     """
 
     __slots__ = (
+        "_is_local",
         "began_ns",
         "closed",
         "connecting",
@@ -50,10 +56,12 @@ class Upstream:
         "inbox",
         "outbox",
         "patient",
+        "private",
         "recv",
         "recv_into",
         "send",
         "sock",
+        "tls",
         "used",
         "waits_writable",
     )
@@ -62,12 +70,16 @@ class Upstream:
         self.edge = edge
         self.endpoint = endpoint
         self.exchange: Exchange | None = exchange
+        self._is_local = endpoint.ip.startswith("/")
         family = socket.AF_INET6 if ":" in endpoint.ip else socket.AF_INET
-        self.sock = sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        if self._is_local:
+            family = socket.AF_UNIX
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self.sock: Transport = sock
+        self._use(sock)
+        self.tls: TlsTransport | None = None
+        self.private = False
         self.fd = sock.fileno()
-        self.recv = sock.recv
-        self.recv_into = sock.recv_into
-        self.send = sock.send
         self.inbox = b""
         self.outbox: bytes | memoryview = b""
         self.used = False
@@ -78,17 +90,26 @@ class Upstream:
         self.idle_since_ns = 0
         self.began_ns = edge.loop.now_ns
 
+    def _use(self, transport: Transport) -> None:
+        self.recv = transport.recv
+        self.recv_into = transport.recv_into
+        self.send = transport.send
+
     def connect(self) -> bool:
         """Begin to connect; `Exchange.connected` or `.connect_failed` follows. False if it failed at once."""
         edge = self.edge
         sock = self.sock
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A machine that dies says nothing: neither to what we send nor while we wait for an answer.
-        self._set_user_timeout(max(1000 * SILENT_MACHINE_S, edge.connect_ns // 1_000_000))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_MACHINE_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-        if sock.connect_ex((self.endpoint.ip, self.endpoint.port)) not in _NOT_YET:
+        assert isinstance(sock, socket.SocketType)
+        address: str | tuple[str, int] = self.endpoint.ip
+        if not self._is_local:
+            address = (self.endpoint.ip, self.endpoint.port)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A machine that dies says nothing: neither to what we send nor while we wait for an answer.
+            self._set_user_timeout(max(1000 * SILENT_MACHINE_S, edge.connect_ns // 1_000_000))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_MACHINE_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        if sock.connect_ex(address) not in _NOT_YET:
             self.close()
             return False
         edge.connecting[self] = edge.loop.now_ns + edge.connect_ns
@@ -105,6 +126,8 @@ class Upstream:
         self._set_user_timeout(0)
 
     def _set_user_timeout(self, milliseconds: int) -> None:
+        if self._is_local:
+            return
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def on_event(self, events: int) -> None:
@@ -114,11 +137,15 @@ class Upstream:
             read_head(exchange, events)
             return
         if exchange is None:
-            if events != OUT:
+            # Of TLS a ticket for another session may come at any time, and is no word of the endpoint's.
+            if events != OUT and (self.tls is None or self.has_ended()):
                 self.close()
             return
         if self.connecting:
-            self._finish_connect(exchange)
+            if self.tls is None:
+                self._finish_connect(exchange)
+            else:
+                self._shake_hands(self.tls, exchange)
             return
         if self.outbox and events & OUT:
             self.flush(exchange)
@@ -129,16 +156,54 @@ class Upstream:
 
     def _finish_connect(self, exchange: Exchange) -> None:
         error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self.edge.connecting.pop(self, None)
-        self.connecting = False
         if error:
             self.close()
             exchange.connect_failed(REFUSED, Row.RETRY_REFUSED, reason_of(error))
+            return
+        color = exchange.color
+        assert color is not None
+        version = self.edge.header_of(color)
+        if version:
+            # The first bytes of a connection: the kernel has room for them.
+            self.private = True
+            self.send(self._header(version, exchange.down))
+        if self.endpoint.scheme == "https":
+            assert isinstance(self.sock, socket.SocketType)
+            self.sock = self.tls = tls = self.edge.secure(color, self.endpoint, self.sock)
+            self._use(tls)
+            self._shake_hands(tls, exchange)
         else:
-            # Waiting to write as well would tell us of every acknowledgement that crosses a read.
-            self.waits_writable = False
-            self.edge.loop.change(self.fd, READ)
-            exchange.connected(self.edge.loop.now_ns - self.began_ns)
+            self._be_connected(exchange)
+
+    def _shake_hands(self, tls: TlsTransport, exchange: Exchange) -> None:
+        """Go on with the handshake as far as it goes."""
+        try:
+            is_done = tls.shake_hands()
+        except OSError as error:
+            from sillyproxy.tools.pem import why_failed
+
+            self.close()
+            is_certificate, detail = why_failed(error)
+            exchange.connect_failed(BAD_CERTIFICATE if is_certificate else BAD_TLS, Row.RETRY_REFUSED, detail)
+        else:
+            if is_done:
+                self._be_connected(exchange)
+
+    def _be_connected(self, exchange: Exchange) -> None:
+        self.edge.connecting.pop(self, None)
+        self.connecting = False
+        # Waiting to write as well would tell us of every acknowledgement that crosses a read.
+        self.waits_writable = False
+        self.edge.loop.change(self.fd, READ)
+        exchange.connected(self.edge.loop.now_ns - self.began_ns)
+
+    @staticmethod
+    def _header(version: str, down: Downstream) -> bytes:
+        """Return the PROXY header that tells who the client is."""
+        # Imported here it is in the memory of those alone that need it.
+        from sillyproxy.proxy.proxied import header_for
+
+        return header_for(version, down.ip, carrier(down.sock))
 
     def expire(self) -> None:
         """Give up connecting: it took too long."""
@@ -194,7 +259,7 @@ class Upstream:
         self.exchange = None
         endpoint = self.endpoint
         idle = endpoint.idle
-        if endpoint.gone or len(idle) >= MAX_IDLE or self.edge.draining:
+        if endpoint.gone or len(idle) >= MAX_IDLE or self.edge.draining or self.private:
             self.close()
             return
         if self.patient:

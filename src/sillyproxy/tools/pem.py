@@ -46,6 +46,40 @@ def make_server_context() -> ssl.SSLContext:
     return context
 
 
+def make_client_context(ca: bytes, *, verify: bool, chain: bytes, key: bytes, minimum: str) -> ssl.SSLContext:
+    """
+    Return a client's context that trusts `ca`, or the system's authorities if it is empty. Raise Unusable.
+
+    Without `verify` it believes whoever answers. It shows `chain`, if there is one.
+    """
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if minimum == "1.3" else ssl.TLSVersion.TLSv1_2
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif ca:
+        load_authorities(context, ca)
+    else:
+        context.load_default_certs()
+    if chain:
+        load_pair(context, chain, key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def why_failed(error: OSError) -> tuple[bool, str]:
+    """Tell whether it was a certificate that a handshake failed for, and in a few words what was wrong."""
+    import ssl
+
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True, f"certificate: {error.verify_message}".rstrip(".")
+    if isinstance(error, ssl.SSLError):
+        return False, f"TLS: {(error.reason or 'failed').replace('_', ' ').lower()}"
+    return False, "TLS: closed during the handshake"
+
+
 def load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
     """Have `context` show this certificate. Raise Unusable."""
     import ssl

@@ -26,12 +26,24 @@ NEVER_NS: Final = 1 << 62
 FIRST_SHARE: Final = 0.1
 
 
+def name_of(ip: str, port: int) -> str:
+    """
+    Return an address as operators write it; that of a unix socket is its path.
+
+    >>> name_of("10.0.0.1", 80), name_of("::1", 80), name_of("/run/app.sock", 0)
+    ('10.0.0.1:80', '[::1]:80', 'unix:/run/app.sock')
+    """
+    if ip.startswith("/"):
+        return f"unix:{ip}"
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
 class Endpoint:
     """
     An address and its state.
 
     `ip`, `port`, `base` (the path before every request's path) and `authority` (host and port
-    of its URL) never change; `upstream` is the place of that URL among its color's.
+    of its URL), `scheme` and `host` never change; `upstream` is the place of that URL among its color's.
     `inflight` counts exchanges, `idle` are its kept connections, newest last: they belong
     to the pool, this floor only keeps them at hand. `gone`: its name no longer lists it.
     `answered` counts responses, whatever their status; `record` is what `outlier` remembers.
@@ -48,6 +60,7 @@ class Endpoint:
         "failures",
         "full_from_ns",
         "gone",
+        "host",
         "idle",
         "inflight",
         "ip",
@@ -56,18 +69,30 @@ class Endpoint:
         "record",
         "rests_until_ns",
         "returned_ns",
+        "scheme",
         "slow_ns",
         "unhealthy",
         "upstream",
     )
 
-    def __init__(self, upstream: int, ip: str, port: int, base: bytes = b"", authority: bytes = b"") -> None:
+    def __init__(
+        self,
+        upstream: int,
+        ip: str,
+        port: int,
+        base: bytes = b"",
+        authority: bytes = b"",
+        scheme: str = "http",
+        host: str = "",
+    ) -> None:
         self.upstream = upstream
         self.ip = ip
         self.port = port
         self.base = base
         self.authority = authority
-        self.name = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+        self.scheme = scheme
+        self.host = host
+        self.name = name_of(ip, port)
         self.inflight = 0
         self.idle: list[Any] = []
         self.gone = False

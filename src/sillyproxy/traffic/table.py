@@ -20,6 +20,8 @@ Address = tuple[int, str, int]
 
 def authority_of(upstream: Upstream) -> bytes:
     """Return what Host says of an upstream when the client did not say anything."""
+    if upstream.scheme == "unix":
+        return b"localhost"
     host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
     return f"{host}:{upstream.port}".encode()
 
@@ -156,7 +158,9 @@ class Table:
                 endpoint = known.pop((upstream, ip, port), None) or self._come_back(color, upstream, ip, port)
                 if endpoint is None:
                     url = upstreams[upstream]
-                    endpoint = Endpoint(upstream, ip, port, url.base.encode(), authority_of(url))
+                    endpoint = Endpoint(
+                        upstream, ip, port, url.base.encode(), authority_of(url), url.scheme, url.host
+                    )
                 current.append(endpoint)
             color.endpoints = tuple(current)
             color.leaving = tuple(
@@ -173,7 +177,9 @@ class Table:
         base, authority = url.base.encode(), authority_of(url)
         mine = [endpoint for slot, endpoint in self.leaving if slot == color.slot]
         for endpoint in (*color.leaving, *mine):
-            if (endpoint.ip, endpoint.port, endpoint.base, endpoint.authority) == (ip, port, base, authority):
+            if (endpoint.ip, endpoint.port, endpoint.base, endpoint.authority, endpoint.scheme) == (
+                ip, port, base, authority, url.scheme
+            ):  # fmt: skip
                 endpoint.gone = False
                 endpoint.upstream = upstream
                 self.leaving = tuple(each for each in self.leaving if each[1] is not endpoint)

@@ -387,6 +387,10 @@ class Lane:
         """Return 0."""
         return 0
 
+    def carrier(self) -> int:
+        """Return the descriptor of the connection."""
+        return self._conn.fd
+
     def untaken(self) -> int:
         """Return a number that changes as long as the client takes what is sent."""
         return self._sent_bytes

@@ -139,7 +139,6 @@ class ServerConnection:
         "_credit",
         "_deadline_ns",
         "_edge",
-        "_fd",
         "_free",
         "_identity",
         "_inbox",
@@ -168,6 +167,7 @@ class ServerConnection:
         "_untaken",
         "_waiting",
         "_waits_writable",
+        "fd",
         "responses",
         "stalled",
         "window",
@@ -184,7 +184,7 @@ class ServerConnection:
     ) -> None:
         self._edge = edge
         self._sock = sock
-        self._fd = sock.fileno()
+        self.fd = sock.fileno()
         self._ip = ip
         self._scheme = scheme
         self._identity = identity
@@ -223,7 +223,7 @@ class ServerConnection:
         self._deadline_ns = edge.loop.now_ns + edge.header_ns
         edge.multiplexed.add(self)
         edge.worker_counts[Worker.H2_CONNECTIONS] += 1
-        edge.loop.add(self._fd, self.on_event, READ)
+        edge.loop.add(self.fd, self.on_event, READ)
         self.put(
             settings_frame(
                 {
@@ -745,7 +745,7 @@ class ServerConnection:
             self._out_bytes = len(self._waiting)
             if not self._waits_writable:
                 self._waits_writable = True
-                self._edge.loop.change(self._fd, READ_WRITE)
+                self._edge.loop.change(self.fd, READ_WRITE)
             return
         self._waiting = b""
         self._out_bytes = 0
@@ -893,7 +893,7 @@ class ServerConnection:
         self._waiting = b""
         edge.multiplexed.discard(self)
         edge.loop.unsettled = True
-        edge.loop.close(self._fd, self)
+        edge.loop.close(self.fd, self)
 
     def dispose(self) -> None:
         """Close the socket."""
