@@ -15,8 +15,8 @@ import hpack
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
-from sillyproxy.proxy.http2.frames import ConnectionProblem
-from sillyproxy.proxy.http2.hpack import FieldBlocks
+from sillyproxy.http2.frames import ConnectionProblem
+from sillyproxy.http2.hpack import FieldBlocks
 
 MAX_LIST_BYTES = 65536
 

@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "sillyproxy"
 FLOORS = (
     ("", "errors"),
     ("http1", "config", "metrics"),
+    ("http2",),
     ("traffic", "rollout"),
     ("tools",),
     ("setup",),  # what the processes hand to each other
@@ -23,7 +24,7 @@ FLOORS = (
     ("worker", "controller", "supervisor"),
     ("serve", "cli", "demo", "top", "__main__"),
 )
-PURE = ("errors", "http1", "config", "metrics", "traffic", "rollout")
+PURE = ("errors", "http1", "http2", "config", "metrics", "traffic", "rollout")
 # Besides those: what is in the memory of every worker.
 LEAN = ("setup", "proxy", "sources", "worker", "supervisor")
 
@@ -109,6 +110,6 @@ def test_pure_floors_touch_nothing_of_the_world(path: Path) -> None:
 def test_data_plane_is_standard_library_only(path: Path) -> None:
     """What is in the memory of a worker imports the standard library and us."""
     # One thing a standard library has not: HPACK, which is imported when somebody speaks HTTP/2.
-    known = {"sillyproxy", *(("jh2",) if name_of(path) == "sillyproxy.proxy.http2.hpack" else ())}
+    known = {"sillyproxy", *(("jh2",) if name_of(path) == "sillyproxy.http2.hpack" else ())}
     outside = {module.split(".")[0] for module in imports_of(path)} - known
     assert outside <= set(sys.stdlib_module_names)

@@ -16,7 +16,7 @@ from jh2._hazmat import (  # type: ignore[import-untyped]
     OversizedHeaderListError,
 )
 
-from sillyproxy.proxy.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionProblem
+from sillyproxy.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionProblem
 
 Field = tuple[bytes, bytes]
 

@@ -8,12 +8,11 @@ grammar of HTTP/1.1 to judge, a host for instance, it judges afterwards, as of a
 from __future__ import annotations
 
 import re
-from base64 import b64encode
-from os import urandom
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from sillyproxy.http1.framing import CHUNKED, UNTIL_CLOSE
-from sillyproxy.proxy.http2.hpack import Field, write_field, write_status
+from sillyproxy.http2.hpack import Field, write_field, write_status
 
 _NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -59,8 +58,12 @@ class ResponseHead(NamedTuple):
     accept: bytes
 
 
-def read_request(fields: list[Field], *, ended: bool) -> RequestHead:
-    """Return the head of a request; `ended`: nothing comes behind it. Raise Malformed."""
+def read_request(fields: list[Field], make_key: Callable[[], bytes], *, ended: bool) -> RequestHead:
+    """
+    Return the head of a request; `ended`: nothing comes behind it. Raise Malformed.
+
+    `make_key` returns a Sec-WebSocket-Key that is like no other (RFC 6455, 4.1).
+    """
     pseudo: dict[bytes, bytes] = {}
     lines: list[bytes] = []
     cookies: list[bytes] = []
@@ -119,7 +122,7 @@ def read_request(fields: list[Field], *, ended: bool) -> RequestHead:
     # RFC 9113, 8.3.1: without an authority there is no host, which HTTP/1.1 does not allow.
     lines.insert(0, b"Host: " + (authority or b""))
     if b":protocol" in pseudo:
-        return _extended_connect(method, target, pseudo[b":protocol"], lines, length)
+        return _extended_connect(method, target, pseudo[b":protocol"], lines, length, make_key)
     body = 0
     if not ended:
         body = length if length >= 0 else CHUNKED
@@ -131,14 +134,19 @@ def read_request(fields: list[Field], *, ended: bool) -> RequestHead:
 
 
 def _extended_connect(
-    method: bytes, target: bytes, protocol: bytes, lines: list[bytes], length: int
+    method: bytes,
+    target: bytes,
+    protocol: bytes,
+    lines: list[bytes],
+    length: int,
+    make_key: Callable[[], bytes],
 ) -> RequestHead:
     """RFC 8441: what asks for a WebSocket here asks by Upgrade there (RFC 6455, 4.1)."""
     if method != b"CONNECT" or length >= 0:
         raise Malformed(":protocol without CONNECT, or with content-length")
     if protocol.lower() != b"websocket":
         raise Malformed("a :protocol that is not known")
-    key = b64encode(urandom(16))
+    key = make_key()
     kept = [line for line in lines if not line.startswith((b"sec-websocket-key:", b"sec-websocket-accept:"))]
     kept += (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: " + key)
     return _finish(b"GET " + target, kept, 0, is_head=False, key=key)

@@ -10,8 +10,8 @@ from fuzz.hpack_blocks import Blocks, disagreement
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sillyproxy.proxy.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionProblem
-from sillyproxy.proxy.http2.hpack import FieldBlocks, survey, write_field, write_status
+from sillyproxy.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionProblem
+from sillyproxy.http2.hpack import FieldBlocks, survey, write_field, write_status
 
 NAMES = st.from_regex(rb"[a-z0-9-]{1,40}", fullmatch=True)
 VALUES = st.binary(max_size=400)
