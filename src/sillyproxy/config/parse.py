@@ -291,6 +291,13 @@ class _Reader:
             before = len(self.problems)
             fields = {s.field: self.value(s, s.name_for(name)) for s in COLOR_SETTINGS}
             self.check_probe(name, fields["probe.interval_s"], fields["probe.timeout_s"])
+            if fields["proxy_protocol"] != "off" and any(
+                u.scheme == "h2c" for u in fields["upstreams"] or ()
+            ):
+                name_of_it = f"{variable_of(name)}_PROXY_PROTOCOL"
+                self.problem(
+                    name_of_it, "connections of h2c:// are shared by clients; use http:// or https://"
+                )
             if fields["upstreams"] and len(self.problems) == before:
                 yield _build_color(name, fields, credentials.get(variable_of(name), ColorCredentials()))
 

@@ -167,9 +167,10 @@ row in the counts, and keep it: when reloads have named more in all, a restart i
 - An address is `:8080` (all addresses, IPv4 and IPv6), `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`
   (127.0.0.1) or `unix:/path` (at most 107 bytes). Host names are refused, because they may change under a
   running proxy.
-- A URL is `http://host[:port][/base]` or `https://…`; the port is 80 or 443 unless named, the host a name
-  (underscores are fine), an IPv4 address or an IPv6 address in brackets. A trailing slash of the base is
-  ignored; a comma in it is written `%2C`. User, query and fragment are refused. `unix:/path` is a socket.
+- A URL is `http://host[:port][/base]`, `https://…` or, for HTTP/2 in clear text, `h2c://…`; the port is 80 or
+  443 unless named, the host a name (underscores are fine), an IPv4 address or an IPv6 address in brackets. A
+  trailing slash of the base is ignored; a comma in it is written `%2C`. User, query and fragment are refused.
+  `unix:/path` is a socket.
 - Status codes are single ones, ranges or classes: `200`, `200-399`, `2xx`; from 200 to 599, at most 32 items.
 - A percentage is a number from 0 to 100, with or without its sign: `50%`, `50`. Below 1 the sign is needed,
   because `0.5` might be meant as a half.

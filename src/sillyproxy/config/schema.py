@@ -23,7 +23,7 @@ RetryKind = Literal["safe", "idempotent", "5xx"]
 Gate = Literal["all", "any"]
 TracingMode = Literal["off", "continue", "start"]
 ClientAuth = Literal["required", "optional"]
-Scheme = Literal["http", "https", "unix"]
+Scheme = Literal["http", "https", "h2c", "unix"]
 ProxyProtocol = Literal["off", "v1", "v2"]
 Switch = Literal["on", "off"]
 Redirect = Literal["off", "301", "302", "307", "308"]
@@ -64,7 +64,7 @@ class Upstream:
     """
     One URL of a color. `base` is its path without a trailing slash; it goes before the request's path.
 
-    Of a unix socket, `host` is the path and `port` 0.
+    `h2c` is HTTP/2 in clear text. Of a unix socket, `host` is the path and `port` 0.
     """
 
     scheme: Scheme

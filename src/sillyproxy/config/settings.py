@@ -112,7 +112,7 @@ _WAIT = _duration(0.001, "at least 1ms")
 
 URLS: Final = Kind(
     "URLs",
-    "http://host[:port][/base], https://… or unix:/path, or several separated by commas",
+    "http://host[:port][/base], https://…, h2c://… or unix:/path, or several separated by commas",
     values.read_upstreams,
     values.show_upstreams,
 )

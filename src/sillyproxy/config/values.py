@@ -17,7 +17,7 @@ from dataclasses import replace
 from decimal import Decimal
 from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sillyproxy.config.schema import Listener, Network, Upstream
 
@@ -85,7 +85,7 @@ _STATUS_RANGE = re.compile(r"([0-9]{3})(?:[ \t]*-[ \t]*([0-9]{3}))?")
 _HSTS = re.compile(r"(?:max-age=)?([0-9]{1,10})(;[ \t]*includeSubDomains)?(;[ \t]*preload)?", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443, "h2c": 80}
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?")
 # Docker names services and containers with underscores, which a host name in a URL may
 # not have; its DNS answers to them all the same.
@@ -627,9 +627,9 @@ def read_upstream(text: str) -> Upstream:
     match = _SCHEME.match(text)
     if not match:
         raise Refused("no scheme", _did_you_mean(_guess_url(text)))
-    scheme = match[1].lower()
-    if scheme not in ("http", "https"):
-        raise Refused(f"the scheme {show_text(match[1])} is not supported", "use http:// or https://")
+    scheme: Any = match[1].lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise Refused(f"the scheme {show_text(match[1])} is not supported", "use http://, https:// or h2c://")
     rest = text[match.end() :]
     for mark, word in (("?", "query"), ("#", "fragment")):
         if mark in rest:
@@ -641,7 +641,7 @@ def read_upstream(text: str) -> Upstream:
         raise Refused("the path has characters that a URL may not have", "write them as %XX")
     if len(text) > 2000:
         raise Refused("longer than 2000 characters", "shorten the path")
-    return Upstream("https" if scheme == "https" else "http", host, port, base)
+    return Upstream(scheme, host, port, base)
 
 
 def read_server_name(text: str) -> str:

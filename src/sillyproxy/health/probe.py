@@ -48,7 +48,12 @@ def way_of(color: Color) -> Way:
     if any(upstream.scheme == "https" for upstream in color.upstreams):
         tls = color.tls
         context = make_client_context(
-            tls.ca, verify=tls.verify == "on", chain=tls.chain, key=tls.key, minimum=tls.minimum
+            tls.ca,
+            verify=tls.verify == "on",
+            chain=tls.chain,
+            key=tls.key,
+            minimum=tls.minimum,
+            protocols=["http/1.1"],
         )
     return Way(context, color.tls.name, color.proxy_protocol)
 

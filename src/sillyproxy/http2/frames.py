@@ -9,6 +9,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
+# RFC 9113, 3.4: with what a client begins that knows we speak HTTP/2.
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
 DATA: Final = 0
 HEADERS: Final = 1
 PRIORITY: Final = 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from sillyproxy.http1.framing import CHUNKED, UNTIL_CLOSE
@@ -26,6 +27,9 @@ _NEEDS_LENGTH: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 _LEFT_OUT: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
+
+# There are clients of HTTP/1.1 that want one, and none in HTTP/2.
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 _known_names: set[bytes] = set()
 _MAX_NAMES: Final = 1024
@@ -221,3 +225,106 @@ def write_trailers(section: bytes) -> bytes:
             name, _, value = line.partition(b":")
             parts.append(write_field(name.lower(), value.strip(b" \t")))
     return b"".join(parts)
+
+
+class Request(NamedTuple):
+    """A request as HTTP/2 writes it: its field block, its body (a length or CHUNKED), whether it is HEAD."""
+
+    block: bytes
+    body: int
+    is_head: bool
+
+
+# Lines of requests that come again and again, as they are written here.
+_written: dict[bytes, bytes] = {}
+_MAX_LINES: Final = 1024
+_MAX_LINE_BYTES: Final = 256
+
+
+def write_request(head: bytes, scheme: bytes) -> Request:
+    """Return a request's head, which is ours and well-formed, without its empty line, as fields."""
+    lines = head.split(b"\r\n")
+    method, target, _ = lines.pop(0).split(b" ")
+    parts = [b""]
+    authority = b""
+    body = 0
+    for line in lines:
+        written = _written.get(line)
+        if written is not None:
+            parts.append(written)
+            continue
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        if name == b"host":
+            authority = value
+            continue
+        if name in _LEFT_OUT:
+            if name == b"transfer-encoding":
+                body = CHUNKED
+            continue
+        if name == b"content-length":
+            body = int(value)
+        written = write_field(name, value)
+        parts.append(written)
+        if name != b"content-length" and len(line) <= _MAX_LINE_BYTES and name != b"x-request-id":
+            if len(_written) >= _MAX_LINES:
+                _written.clear()
+            _written[line] = written
+    parts[0] = b"%b%b%b%b" % (
+        b"\x82" if method == b"GET" else b"\x83" if method == b"POST" else write_field(b":method", method),
+        b"\x87" if scheme == b"https" else b"\x86",
+        write_field(b":path", target),
+        write_field(b":authority", authority),
+    )
+    return Request(b"".join(parts), body, method == b"HEAD")
+
+
+class Response(NamedTuple):
+    """
+    A response as HTTP/1.1 writes it, its status, and what DATA has to bring of its body.
+
+    `body` is a length, or CHUNKED where it has none.
+    """
+
+    head: bytes
+    status: int
+    body: int
+
+
+def read_response(fields: list[Field], *, ended: bool, is_head: bool) -> Response:
+    """Return the head of a response; `ended`: nothing comes behind it. Raise Malformed."""
+    lines = [b""]
+    status = 0
+    length = -1
+    for name, value in fields:
+        if name == b":status" and len(lines) == 1 and not status:
+            if len(value) != 3 or not value.isdigit() or value < b"100":
+                raise Malformed("a :status that is none")
+            status = int(value)
+            continue
+        if name.startswith(b":"):
+            raise Malformed("an unknown or repeated pseudo-field, or one behind a field")
+        _check_name(name)
+        if name == b"content-length":
+            if length >= 0 or not _LENGTH.fullmatch(value):
+                raise Malformed("a repeated or invalid content-length")
+            length = int(value)
+        lines.append(b"%b: %b" % (name, value))
+    if not status or status == 101:
+        raise Malformed("no :status, or 101")
+    is_empty = is_head or status < 200 or status in (204, 304)
+    if ended and not is_empty and length > 0:
+        raise Malformed("a content-length without content")
+    body = 0
+    if not is_empty and not ended:
+        body = length if length >= 0 else CHUNKED
+        if length < 0:
+            lines.append(b"transfer-encoding: chunked")
+    elif not is_empty and length < 0:
+        lines.append(b"content-length: 0")
+    lines[0] = b"HTTP/1.1 %d %b" % (status, _PHRASES.get(status, b""))
+    head = b"%b\r\n\r\n" % b"\r\n".join(lines)
+    ends = len(lines) + 1
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+        raise Malformed("a line end or NUL in a field")
+    return Response(head, status, body)

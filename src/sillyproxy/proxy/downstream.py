@@ -20,6 +20,7 @@ from sillyproxy.http1.forward import decrement_max_forwards, read_max_forwards, 
 from sillyproxy.http1.grammar import ORIGIN_LINE
 from sillyproxy.http1.head import check_partial_head, read_request_line
 from sillyproxy.http1.reply import build_reply
+from sillyproxy.http2.frames import PREFACE
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.proxy.edge import Edge
 from sillyproxy.proxy.exchange import Exchange
@@ -38,8 +39,6 @@ LINGER: Final = 3
 CLOSED: Final = 4
 
 HEAD_READ_BYTES: Final = 16384
-# RFC 9113, 3.4: with what a client begins that knows we speak HTTP/2.
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # What a lingering connection may still send before we stop listening to it.
 _LINGER_BYTES: Final = 4 * 1024 * 1024
 _SPARE_EXCHANGES: Final = 256

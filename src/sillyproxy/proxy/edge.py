@@ -95,7 +95,8 @@ class Edge:
 
     `handshakes` are what comes before a request, with their deadlines.
     `connections` are those of HTTP/1.1, and of the streams of `multiplexed` ones: `lanes` of them;
-    `multiplex` makes such a connection, None if clients may not speak HTTP/2.
+    `multiplex` makes such a connection, None if clients may not speak HTTP/2. `leaving_carriers` are
+    those to endpoints that take no more exchanges.
     `log` takes (level, message, fields); what `report` and `report_ejection` take, `PassiveHealth`
     says, and `tell_span` each exchange of a sampled trace. `shedding`: nobody new is to be let in.
     `queued` exchanges wait for an endpoint with room.
@@ -130,6 +131,7 @@ class Edge:
         self.handshakes: dict[Prelude, int] = {}
         self.multiplexed: set[Multiplexed] = set()
         self.multiplex: Multiplex | None = None
+        self.leaving_carriers: set[Multiplexed] = set()
         self.lanes = 0
         self.next_virtual_fd = -1
         self.connecting: dict[Upstream, int] = {}
@@ -142,7 +144,7 @@ class Edge:
         self._date = b""
         self._date_second = 0
         self._lag_before_ns = self._lag_until_ns = 0
-        self._contexts: dict[str, tuple[UpstreamTls, ssl.SSLContext]] = {}
+        self._contexts: dict[str, tuple[UpstreamTls, ssl.SSLContext, ssl.SSLContext]] = {}
         self._set(config)
         self.loop = Loop(self._tick_s(), self.tick, self.settle, self.crash)
         self.generations = Generations(self, config)
@@ -224,21 +226,31 @@ class Edge:
                 from sillyproxy.tools.pem import make_client_context
 
                 tls = color.tls
-                context = make_client_context(
-                    tls.ca, verify=tls.verify == "on", chain=tls.chain, key=tls.key, minimum=tls.minimum
+                both, old = (
+                    make_client_context(
+                        tls.ca,
+                        verify=tls.verify == "on",
+                        chain=tls.chain,
+                        key=tls.key,
+                        minimum=tls.minimum,
+                        protocols=protocols,
+                    )
+                    for protocols in (["h2", "http/1.1"], ["http/1.1"])
                 )
-                known = (tls, context)
+                known = (tls, both, old)
             self._contexts[color.name] = known
         # A request that is under way may still have to connect by a configuration that is gone.
         for name in before.keys() - self._contexts.keys():
             self._contexts[name] = before[name]
 
-    def secure(self, color: ColorAtWork, endpoint: Endpoint, sock: socket.SocketType) -> TlsTransport:
-        """Return TLS over a connection to an endpoint of `color`."""
+    def secure(
+        self, color: ColorAtWork, endpoint: Endpoint, sock: socket.SocketType, *, alone: bool
+    ) -> TlsTransport:
+        """Return TLS over a connection to an endpoint of `color`; `alone`: it is not to be HTTP/2."""
         from sillyproxy.proxy.tls import TlsTransport
 
-        tls, context = self._contexts[color.name]
-        return TlsTransport(context, sock, server=False, name=tls.name or endpoint.host)
+        tls, both, old = self._contexts[color.name]
+        return TlsTransport(old if alone else both, sock, server=False, name=tls.name or endpoint.host)
 
     def header_of(self, color: ColorAtWork) -> str:
         """Return the version of the PROXY header that a color's connections begin with; empty if none."""
@@ -328,6 +340,12 @@ class Edge:
                 if endpoint.idle:
                     expire_idle(endpoint.idle, now_ns - self.idle_ns)
                     pooled = pooled or bool(endpoint.idle)
+                if endpoint.carriers:
+                    for carrier in tuple(endpoint.carriers):
+                        carrier.tick(now_ns)
+                    pooled = True
+        for leaving in tuple(self.leaving_carriers):
+            leaving.tick(now_ns)
         self.generations.tick(now_ns)
         self.passive.tick(now_ns)
         # An endpoint may have come back by itself.

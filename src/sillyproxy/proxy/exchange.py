@@ -38,7 +38,7 @@ from sillyproxy.proxy.relay import relay_request, relay_response
 from sillyproxy.proxy.response import read_head
 from sillyproxy.proxy.states import ANSWERING, CONNECTING, FLUSHING, OVER, QUEUED, WAITING
 from sillyproxy.proxy.teller import OFTEN_NS
-from sillyproxy.proxy.upstream import Upstream
+from sillyproxy.proxy.upstream import Upstream, find_room
 
 if TYPE_CHECKING:
     from sillyproxy.http1.forward import RequestPlan
@@ -317,6 +317,8 @@ class Exchange:
     def connect(self, endpoint: Endpoint) -> None:
         """Open a connection to `endpoint`, which counts the exchange already."""
         self.state = CONNECTING
+        if endpoint.carriers and self._go_aboard(endpoint):
+            return
         try:
             self.upstream = upstream = Upstream(self.edge, endpoint, self)
         except OSError as error:
@@ -334,6 +336,18 @@ class Exchange:
         self.edge.counts.rows[color.slot][Row.UPSTREAM_CONNECTS] += 1
         if not upstream.connect():
             self.connect_failed(errors.REFUSED, Row.RETRY_REFUSED, "refused")
+
+    def _go_aboard(self, endpoint: Endpoint) -> bool:
+        """Be one of the exchanges of an HTTP/2 connection, if there is one with room."""
+        plan = self.plan
+        carrier = find_room(endpoint)
+        # WebSocket and the like need a connection for themselves.
+        if carrier is None or (plan is not None and plan.upgrade and endpoint.scheme == "https"):
+            return False
+        self.upstream = upstream = Upstream(self.edge, endpoint, self, carrier)
+        self.await_response()
+        self._write_request(upstream)
+        return True
 
     def _connect_again(self, number: int, endpoint: Endpoint) -> None:
         if self.number == number and self.state == CONNECTING and self.upstream is None:

@@ -21,6 +21,7 @@ from sillyproxy.config.schema import Config
 from sillyproxy.metrics.layout import ROW_GAUGES, Row, Worker
 from sillyproxy.proxy.failure import evict
 from sillyproxy.proxy.teller import SELDOM_NS
+from sillyproxy.proxy.upstream import dismiss
 from sillyproxy.tools.channel import Endpoints
 from sillyproxy.traffic.table import Table
 
@@ -83,8 +84,7 @@ class Generations:
                 self._ahead = news
             return
         for endpoint in edge.table.set_endpoints(news.colors):
-            for upstream in tuple(endpoint.idle):
-                upstream.close()
+            dismiss(endpoint)
         edge.passive.hear(news)
         edge.waiting.serve()
 
@@ -138,8 +138,7 @@ class Generations:
             for gauge in ROW_GAUGES:
                 edge.counts.rows[slot][gauge] = 0
         for endpoint in table.take_over(edge.table):
-            for upstream in tuple(endpoint.idle):
-                upstream.close()
+            dismiss(endpoint)
         self._furnish(table)
         self._see_off({color.name for color in table.colors})
         edge.waiting.serve()

@@ -7,7 +7,7 @@ the rest of the others. Interim responses go first, and 101 makes the two connec
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
+from errno import ECANCELED, ETIMEDOUT
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy import errors
@@ -42,7 +42,9 @@ def read_head(exchange: Exchange, events: int) -> None:
     except BlockingIOError:
         return
     except OSError as error:
-        broke(exchange, nothing_sent=False, is_silent=error.errno == ETIMEDOUT)
+        # An endpoint of HTTP/2 may have said that it did nothing of the request.
+        untouched = error.errno == ECANCELED and exchange.bytes_in == len(exchange.first)
+        broke(exchange, nothing_sent=untouched, is_silent=error.errno == ETIMEDOUT)
         return
     if not data:
         broke(exchange, nothing_sent=False)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sillyproxy.proxy.downstream import Downstream
     from sillyproxy.proxy.edge import Edge
     from sillyproxy.proxy.exchange import Exchange
+    from sillyproxy.proxy.http2.client import ClientConnection
     from sillyproxy.proxy.tls import TlsTransport
     from sillyproxy.proxy.transport import Transport
     from sillyproxy.traffic.endpoint import Endpoint
@@ -37,7 +38,7 @@ class Upstream:
     """
     One connection. `exchange` is None while idle; `used`: it has carried an exchange before;
     `patient`: the endpoint may take what is sent as slowly as it likes; `tls`: it speaks TLS; `private`:
-    it belongs to one client, and carries no exchange but one.
+    it carries no exchange but one, because it belongs to one client, or is a stream of HTTP/2.
 
     `outbox` is what the endpoint has not taken yet, `inbox` the part of a response head
     that has come.
@@ -66,29 +67,31 @@ class Upstream:
         "waits_writable",
     )
 
-    def __init__(self, edge: Edge, endpoint: Endpoint, exchange: Exchange) -> None:
+    def __init__(
+        self, edge: Edge, endpoint: Endpoint, exchange: Exchange, carrier: ClientConnection | None = None
+    ) -> None:
+        """With `carrier` it is a stream of that connection, else one of its own, to be connected."""
         self.edge = edge
         self.endpoint = endpoint
         self.exchange: Exchange | None = exchange
         self._is_local = endpoint.ip.startswith("/")
+        self.tls: TlsTransport | None = None
+        self.private = self.used = self.patient = self.closed = False
+        self.inbox = b""
+        self.outbox: bytes | memoryview = b""
+        self.idle_since_ns = 0
+        self.began_ns = edge.loop.now_ns
+        self.connecting = self.waits_writable = carrier is None
+        if carrier is not None:
+            self._board(carrier)
+            return
         family = socket.AF_INET6 if ":" in endpoint.ip else socket.AF_INET
         if self._is_local:
             family = socket.AF_UNIX
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.sock: Transport = sock
         self._use(sock)
-        self.tls: TlsTransport | None = None
-        self.private = False
         self.fd = sock.fileno()
-        self.inbox = b""
-        self.outbox: bytes | memoryview = b""
-        self.used = False
-        self.patient = False
-        self.closed = False
-        self.connecting = True
-        self.waits_writable = True
-        self.idle_since_ns = 0
-        self.began_ns = edge.loop.now_ns
 
     def _use(self, transport: Transport) -> None:
         self.recv = transport.recv
@@ -126,7 +129,7 @@ class Upstream:
         self._set_user_timeout(0)
 
     def _set_user_timeout(self, milliseconds: int) -> None:
-        if self._is_local:
+        if self._is_local or self.fd < 0:
             return
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
@@ -169,7 +172,8 @@ class Upstream:
             self.send(self._header(version, exchange.down))
         if self.endpoint.scheme == "https":
             assert isinstance(self.sock, socket.SocketType)
-            self.sock = self.tls = tls = self.edge.secure(color, self.endpoint, self.sock)
+            alone = self.private or (exchange.plan is not None and exchange.plan.upgrade != b"")
+            self.sock = self.tls = tls = self.edge.secure(color, self.endpoint, self.sock, alone=alone)
             self._use(tls)
             self._shake_hands(tls, exchange)
         else:
@@ -192,10 +196,32 @@ class Upstream:
     def _be_connected(self, exchange: Exchange) -> None:
         self.edge.connecting.pop(self, None)
         self.connecting = False
-        # Waiting to write as well would tell us of every acknowledgement that crosses a read.
         self.waits_writable = False
-        self.edge.loop.change(self.fd, READ)
+        tls = self.tls
+        if self.endpoint.scheme == "h2c" or (
+            tls is not None and tls.session.selected_alpn_protocol() == "h2"
+        ):
+            # Imported here it is in the memory of those alone that need it.
+            from sillyproxy.proxy.http2.client import ClientConnection
+
+            self.edge.loop.remove(self.fd)
+            carrier = ClientConnection(self.edge, self.sock, self.endpoint)
+            self.edge.loop.soon(carrier.go_on)
+            self._board(carrier)
+        else:
+            # Waiting to write as well would tell us of every acknowledgement that crosses a read.
+            self.edge.loop.change(self.fd, READ)
         exchange.connected(self.edge.loop.now_ns - self.began_ns)
+
+    def _board(self, carrier: ClientConnection) -> None:
+        """Be a stream of a connection from now on."""
+        call = carrier.make_call()
+        self.sock = call
+        self.fd = call.fileno()
+        self._use(call)
+        self.tls = None
+        self.private = self.used = True
+        self.edge.loop.add(self.fd, self.on_event, READ)
 
     @staticmethod
     def _header(version: str, down: Downstream) -> bytes:
@@ -297,3 +323,16 @@ def expire_idle(idle: list[Upstream], before_ns: int) -> None:
     """Close the connections that have been idle since before `before_ns`; the oldest come first."""
     while idle and idle[0].idle_since_ns < before_ns:
         idle[0].close()
+
+
+def find_room(endpoint: Endpoint) -> ClientConnection | None:
+    """Return an HTTP/2 connection to the endpoint that takes another exchange; None if there is none."""
+    return next((carrier for carrier in endpoint.carriers if carrier.has_room), None)
+
+
+def dismiss(endpoint: Endpoint) -> None:
+    """Keep no connection to an endpoint that is gone; what is under way ends as it will."""
+    for upstream in tuple(endpoint.idle):
+        upstream.close()
+    for shared in tuple(endpoint.carriers):
+        shared.leave()

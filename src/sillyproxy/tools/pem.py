@@ -46,11 +46,14 @@ def make_server_context() -> ssl.SSLContext:
     return context
 
 
-def make_client_context(ca: bytes, *, verify: bool, chain: bytes, key: bytes, minimum: str) -> ssl.SSLContext:
+def make_client_context(
+    ca: bytes, *, verify: bool, chain: bytes, key: bytes, minimum: str, protocols: list[str]
+) -> ssl.SSLContext:
     """
     Return a client's context that trusts `ca`, or the system's authorities if it is empty. Raise Unusable.
 
-    Without `verify` it believes whoever answers. It shows `chain`, if there is one.
+    Without `verify` it believes whoever answers. It shows `chain`, if there is one, and offers to speak
+    one of `protocols` (ALPN).
     """
     import ssl
 
@@ -65,7 +68,7 @@ def make_client_context(ca: bytes, *, verify: bool, chain: bytes, key: bytes, mi
         context.load_default_certs()
     if chain:
         load_pair(context, chain, key)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(protocols)
     return context
 
 

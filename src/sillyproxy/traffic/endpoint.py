@@ -44,9 +44,10 @@ class Endpoint:
 
     `ip`, `port`, `base` (the path before every request's path) and `authority` (host and port
     of its URL), `scheme` and `host` never change; `upstream` is the place of that URL among its color's.
-    `inflight` counts exchanges, `idle` are its kept connections, newest last: they belong
-    to the pool, this floor only keeps them at hand. `gone`: its name no longer lists it.
-    `answered` counts responses, whatever their status; `record` is what `outlier` remembers.
+    `inflight` counts exchanges, `idle` are its kept connections, newest last: they belong to the
+    pool, and so do `carriers`, those of HTTP/2; this floor only keeps them at hand. `gone`: its name
+    no longer lists it. `answered` counts responses, whatever their status; `record` is what `outlier`
+    remembers.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Endpoint:
         "avoided_until_ns",
         "back_at_ns",
         "base",
+        "carriers",
         "ejected_until_ns",
         "ejections",
         "failures",
@@ -95,6 +97,7 @@ class Endpoint:
         self.name = name_of(ip, port)
         self.inflight = 0
         self.idle: list[Any] = []
+        self.carriers: list[Any] = []
         self.gone = False
         self.answered = 0
         self.record = Record()

@@ -152,7 +152,7 @@ def test_flood_is_cut_off(edge: Proxy, backend: QuickOrigin, flood: object) -> N
         assert peer.read_end() in ("closed", "reset")
     assert [code for _, code, _ in peer.goaway] == [ENHANCE_YOUR_CALM]
     peer.close()
-    wait_until(lambda: read_metrics(edge)["sillyproxy_http2_errors_total"] == errors + 1, "the count")
+    wait_until(lambda: read_metrics(edge)["sillyproxy_http2_errors_total"] > errors, "the count")
     # The others' requests among them.
     assert backend.served - served < 500 + sent // 100
     assert read_memory(worker) - memory < 8 * MIB

@@ -173,6 +173,10 @@ class Connection(Generic[S]):
         """Handle a whole field block."""
         raise NotImplementedError
 
+    def on_reset(self, one: S, code: int) -> None:
+        """Handle the end of a stream that the peer wants no more of."""
+        raise NotImplementedError
+
     def on_goaway(self, last: int, code: int) -> None:
         """Handle the peer's goodbye."""
         raise NotImplementedError
@@ -427,9 +431,7 @@ class Connection(Generic[S]):
         self.charge(1, "RST_STREAM")
         one = self.streams.get(stream)
         if one is not None:
-            # CVE-2023-44487: a stream that is reset as it begins has cost the client nothing.
-            self.charge(4, "RST_STREAM")
-            self.drop(one)
+            self.on_reset(one, U32.unpack(payload)[0])
 
     def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if stream:

@@ -23,6 +23,7 @@ from sillyproxy.http2.frames import (
     MAX_HEADER_LIST_SIZE,
     MAX_WINDOW,
     NO_ERROR,
+    PREFACE,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     SETTINGS,
@@ -41,7 +42,7 @@ from sillyproxy.http2.heads import (
     write_response,
 )
 from sillyproxy.metrics.layout import Worker
-from sillyproxy.proxy.downstream import IDLE, PREFACE, Downstream
+from sillyproxy.proxy.downstream import IDLE, Downstream
 from sillyproxy.proxy.http2.connection import (
     CLOSED,
     CONNECTION_WINDOW,
@@ -214,6 +215,11 @@ class ServerConnection(Connection[Lane]):
             return
         lane.end(section)
         self._ready[lane] = self._ready.get(lane, 0) | IN
+
+    def on_reset(self, one: Lane, code: int) -> None:
+        """CVE-2023-44487: a stream that is reset as it begins has cost the client nothing."""
+        self.charge(4, "RST_STREAM")
+        self.drop(one)
 
     def on_goaway(self, last: int, code: int) -> None:
         """The client will begin no more streams."""
