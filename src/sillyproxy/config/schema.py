@@ -84,6 +84,8 @@ class Probe:
     """
     An active health check of each endpoint: GET `path`, after the upstream's base, every `interval_s`.
 
+    A path that is `grpc`, or `grpc:` and a service, stands for gRPC's own check.
+
     An answer within `timeout_s` whose status is in one of `statuses` (first and last, both
     included) is good. `rise` good ones in a row bring an endpoint back, `fall` bad ones take
     it away. The defaults are HAProxy's (`inter 2s rise 2 fall 3`).
@@ -95,6 +97,16 @@ class Probe:
     rise: int = 2
     fall: int = 3
     statuses: tuple[tuple[int, int], ...] = ((200, 399),)
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether it is gRPC's own check."""
+        return not self.path.startswith("/")
+
+    @property
+    def service(self) -> str:
+        """The service that gRPC's check asks for; empty for all of the server."""
+        return self.path.partition(":")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,9 @@ URLS: Final = Kind(
     values.show_upstreams,
 )
 WEIGHT: Final = Kind("weight", "0 or more", values.read_weight, values.show_weight)
-PROBE_PATH: Final = Kind("path", "a path that begins with /, maybe with a query", values.read_probe_path)
+PROBE_PATH: Final = Kind(
+    "path", "a path that begins with /, maybe with a query; grpc, or grpc:service", values.read_probe_path
+)
 STATUSES: Final = Kind(
     "statuses",
     "status codes, ranges or classes, separated by commas: 200-399, 2xx, 200,204",

@@ -85,6 +85,8 @@ _STATUS_RANGE = re.compile(r"([0-9]{3})(?:[ \t]*-[ \t]*([0-9]{3}))?")
 _HSTS = re.compile(r"(?:max-age=)?([0-9]{1,10})(;[ \t]*includeSubDomains)?(;[ \t]*preload)?", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# gRPC's own check, and the full name of a service; its length is a byte (`health.http2`).
+_GRPC = re.compile(r"grpc(?::[A-Za-z_][A-Za-z0-9_.]{0,99})?")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "h2c": 80}
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?")
 # Docker names services and containers with underscores, which a host name in a URL may
@@ -691,7 +693,14 @@ def show_upstreams(upstreams: Sequence[Upstream]) -> str:
 
 
 def read_probe_path(text: str) -> str:
-    """Read the path of a health check; a query may follow it."""
+    """
+    Read the path of a health check; a query may follow it. Or `grpc`, maybe with a service.
+
+    >>> read_probe_path("/healthz?deep=1"), read_probe_path("grpc:shop.Cart")
+    ('/healthz?deep=1', 'grpc:shop.Cart')
+    """
+    if _GRPC.fullmatch(text):
+        return text
     if _SCHEME.match(text):
         raise Refused("a URL, not a path", "leave out scheme and host; the color's URL has them")
     if not text.startswith("/"):

@@ -18,8 +18,11 @@ from typing import Final
 
 from sillyproxy.config.schema import Color, Probe
 from sillyproxy.errors import BadResponse, reason_of
+from sillyproxy.health import http2
 from sillyproxy.health.target import Target
 from sillyproxy.http1.forward import ResponsePlan, ResponsePlans
+from sillyproxy.http2.frames import ConnectionProblem
+from sillyproxy.http2.heads import Malformed
 from sillyproxy.tools.pem import make_client_context, why_failed
 from sillyproxy.tools.proxied import write_header
 from sillyproxy.traffic.table import authority_of
@@ -53,7 +56,7 @@ def way_of(color: Color) -> Way:
             chain=tls.chain,
             key=tls.key,
             minimum=tls.minimum,
-            protocols=["http/1.1"],
+            protocols=["h2", "http/1.1"],
         )
     return Way(context, color.tls.name, color.proxy_protocol)
 
@@ -100,6 +103,10 @@ async def check(
         async with asyncio.timeout(probe.timeout_s):
             sock = await connect(target.ip, target.upstream.port)
             reader, writer = await _open(sock, target, way)
+            if _speaks_2(target, writer):
+                return _judge(await _ask_2(reader, writer, target, probe, color_header), probe)
+            if probe.is_grpc:
+                return "no HTTP/2"
             answer = _Answer(reader)
             plan = await _ask(answer, writer, _request(target, probe, color_header), plans)
         await answer.read_rest(plan)
@@ -112,9 +119,49 @@ async def check(
             writer.close()
         elif sock is not None:
             sock.close()
-    if any(first <= plan.status <= last for first, last in probe.statuses):
-        return ""
-    return f"status {plan.status}"
+    return _judge_status(plan.status, probe)
+
+
+def _judge_status(status: int, probe: Probe) -> str:
+    return "" if any(first <= status <= last for first, last in probe.statuses) else f"status {status}"
+
+
+def _judge(answer: http2.Answer, probe: Probe) -> str:
+    return http2.why_not_serving(answer) if probe.is_grpc else _judge_status(answer.status, probe)
+
+
+def _speaks_2(target: Target, writer: StreamWriter) -> bool:
+    if target.upstream.scheme == "h2c":
+        return True
+    session = writer.get_extra_info("ssl_object")
+    return session is not None and session.selected_alpn_protocol() == "h2"
+
+
+async def _ask_2(
+    reader: StreamReader, writer: StreamWriter, target: Target, probe: Probe, color_header: str
+) -> http2.Answer:
+    """Return what is answered over HTTP/2. Raise CheckFailed."""
+    path = http2.GRPC_PATH if probe.is_grpc else (target.upstream.base + probe.path).encode()
+    fields = [
+        (b":method", b"POST" if probe.is_grpc else b"GET"),
+        (b":scheme", b"https" if target.upstream.scheme == "https" else b"http"),
+        (b":path", path),
+        (b":authority", authority_of(target.upstream)),
+        (b"user-agent", b"sillyproxy-health"),
+        (color_header.lower().encode(), target.color.encode()),
+    ]
+    body = b""
+    if probe.is_grpc:
+        fields += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+        body = http2.grpc_question(probe.service.encode())
+    try:
+        return await http2.ask(reader, writer, fields, body, MAX_BYTES)
+    except (Malformed, ConnectionProblem):
+        raise CheckFailed("malformed") from None
+    except asyncio.IncompleteReadError:
+        raise CheckFailed("closed") from None
+    except OSError as error:
+        raise CheckFailed(reason_of(error.errno)) from None
 
 
 async def _open(sock: socket.socket, target: Target, way: Way) -> tuple[StreamReader, StreamWriter]:

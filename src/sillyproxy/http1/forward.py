@@ -49,6 +49,8 @@ _REQUEST_NAMES: Final = (
     "client-cert-chain",
     "x-client-cert-*",
 )
+# Of gRPC, which there is over HTTP/2 alone.
+_CALL_NAMES: Final = ("content-type", "grpc-timeout")
 _TRACE_NAMES: Final = ("traceparent", "tracestate")
 _RESPONSE_NAMES: Final = (*_BOTH_WAYS, "date")
 _KEPT: Final = (b"date", b"strict-transport-security")
@@ -64,7 +66,8 @@ class RequestPlan:
     if none. `expects`: 100-continue. `chain`: what a trusted proxy said in X-Forwarded-For,
     X-Forwarded-Proto and Forwarded; None from all others. `hostless`: HTTP/1.0 without Host.
     `request_id`: the client's own. `trace`: who asked, if it belongs to a trace. `common`: there
-    is none of these four, as nearly always. `protocol` is the version that the client speaks.
+    is none of these four, as nearly always. `protocol` is the version that the client speaks. `is_grpc`:
+    it is a call of gRPC, whose answer is to be there within `timeout_ns`, 0 if it does not say.
     """
 
     __slots__ = (
@@ -75,8 +78,10 @@ class RequestPlan:
         "expects",
         "forward",
         "hostless",
+        "is_grpc",
         "protocol",
         "request_id",
+        "timeout_ns",
         "trace",
         "upgrade",
         "without_host",
@@ -85,6 +90,8 @@ class RequestPlan:
     def __init__(self) -> None:
         self.forward = b""
         self.protocol = b""
+        self.is_grpc = False
+        self.timeout_ns = 0
         self.without_host = b""
         self.body = 0
         self.close = False
@@ -134,10 +141,10 @@ class RequestPlans(Plans[RequestPlan]):
         self._protocol = protocol or b"HTTP/1.%d" % minor
         self._minor = minor
         traces = _TRACE_NAMES if traced else ()
-        self._lines = FieldLines([*_REQUEST_NAMES, *traces, color_header.lower()])
-        self._kept = frozenset(
-            (b"content-length", b"x-request-id", b"expect") if minor else (b"content-length", b"x-request-id")
-        )
+        calls = _CALL_NAMES if protocol else ()
+        self._lines = FieldLines([*_REQUEST_NAMES, *traces, *calls, color_header.lower()])
+        kept = (b"content-length", b"x-request-id", *(name.encode() for name in calls))
+        self._kept = frozenset((*kept, b"expect") if minor else kept)
         super().__init__(self._read)
 
     def _read(self, block: bytes) -> RequestPlan:
@@ -163,6 +170,9 @@ class RequestPlans(Plans[RequestPlan]):
                 dropped.add(line)
         plan = RequestPlan()
         plan.protocol = self._protocol
+        if seen.get(b"content-type", b"").lower().startswith(b"application/grpc"):
+            plan.is_grpc = b"content-type" in self._kept
+            plan.timeout_ns = read_timeout(seen.get(b"grpc-timeout", b""))
         if b"traceparent" in seen or b"tracestate" in seen:
             plan.trace = read_traceparent(seen.get(b"traceparent", b""))
             if plan.trace is not None:
@@ -244,6 +254,21 @@ class RequestPlans(Plans[RequestPlan]):
             if (name.startswith(b"x-forwarded-") and name[12:] not in (b"for", b"proto", b"host"))
             or name.startswith((b"client-cert", b"x-client-cert-"))
         )
+
+
+_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNIT_NS: Final = {b"H": 3600 * 10**9, b"M": 60 * 10**9, b"S": 10**9, b"m": 10**6, b"u": 1000, b"n": 1}
+
+
+def read_timeout(text: bytes) -> int:
+    """
+    Return the time that a call of gRPC may take; ns, 0 if that is not said, or said wrongly.
+
+    >>> read_timeout(b"250m"), read_timeout(b"1H")
+    (250000000, 3600000000000)
+    """
+    match = _TIMEOUT.fullmatch(text)
+    return max(1, int(match[1]) * _UNIT_NS[match[2]]) if match else 0
 
 
 def replace_host(plan: RequestPlan, authority: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from sillyproxy.errors import NO_CONNECT, Problem
+from sillyproxy.errors import CONNECT_TIMEOUT, NO_CONNECT, Problem
 
 # RFC 9110, 15.5.6: 405 must say what is allowed.
 _ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n"
@@ -52,6 +52,37 @@ def build_reply(
         b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
         b"Cache-Control: no-store\r\nProxy-Status: sillyproxy; error=%b\r\n%b\r\n%b"
         % (problem.status, phrase, date, len(body), problem.kind.encode(), extra, b"" if head_only else body)
+    )
+
+
+# What a client of gRPC may do about it: to ask again is safe after UNAVAILABLE alone.
+_CALL_STATUS: Final = {400: 13, 405: 12, 408: 4, 413: 8, 414: 8, 431: 8, 500: 13, 501: 12, 502: 14, 503: 14}
+_UNKNOWN: Final = 2
+_DEADLINE_EXCEEDED: Final = 4
+_UNAVAILABLE: Final = 14
+
+
+def build_call_reply(problem: Problem, *, date: bytes, close: bool, request_id: bytes) -> bytes:
+    """
+    Return the reply that tells a client of gRPC of `problem`, as trailers without anything before them.
+
+    https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Responses".
+    """
+    code = _CALL_STATUS.get(problem.status, _UNKNOWN)
+    if problem.status == 504:
+        # Whoever did not connect did nothing; whoever did not answer may have.
+        code = _UNAVAILABLE if problem is CONNECT_TIMEOUT else _DEADLINE_EXCEEDED
+    return (
+        b"HTTP/1.1 200 OK\r\nDate: %b\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n"
+        b"grpc-status: %d\r\ngrpc-message: %b\r\nProxy-Status: sillyproxy; error=%b\r\n%b%b\r\n"
+        % (
+            date,
+            code,
+            problem.detail.replace("%", "%25").encode(),
+            problem.kind.encode(),
+            b"X-Request-ID: %b\r\n" % request_id[:_LONGEST_ID].translate(_VISIBLE),
+            b"Connection: close\r\n" if close else b"",
+        )
     )
 
 

@@ -18,7 +18,13 @@ from sillyproxy import errors
 from sillyproxy.errors import BadRequest, Problem
 from sillyproxy.http1.forward import chain_fields, hsts_line, peer_fields, read_host
 from sillyproxy.http1.framing import CHUNKED, FORBIDDEN_TRAILERS, UNTIL_CLOSE, Chunked, ChunkError
-from sillyproxy.http1.reply import build_options_reply, build_redirect, build_reply, build_trace_reply
+from sillyproxy.http1.reply import (
+    build_call_reply,
+    build_options_reply,
+    build_redirect,
+    build_reply,
+    build_trace_reply,
+)
 from sillyproxy.http1.trace import SAMPLED, Trace
 from sillyproxy.metrics.layout import (
     CONNECTS_AT,
@@ -627,6 +633,11 @@ class Exchange:
     def reply(self, problem: Problem) -> None:
         """Answer by ourselves. The connection goes on if the request was read to its end."""
         self.keep = keep = self.may_keep()
+        if self.plan is not None and self.plan.is_grpc:
+            date = self.edge.date()
+            answer = build_call_reply(problem, date=date, close=not keep, request_id=self.request_id)
+            self._say(answer, problem.status, problem)
+            return
         extra = b"Retry-After: 1\r\n" if problem.status == 503 else b""
         if self.down.scheme == b"https" and self.edge.config.tls.hsts:
             extra += hsts_line(self.edge.config.tls.hsts) + b"\r\n"

@@ -155,12 +155,26 @@ def expire(exchange: Exchange) -> None:
         cut_short(exchange)
     elif state == WAITING:
         upstream = exchange.upstream
+        plan = exchange.plan
+        if plan is not None and plan.timeout_ns and down.deadline_ns < exchange.started_ns + plan.timeout_ns:
+            # The call says itself how long it may take.
+            down.deadline_ns = exchange.started_ns + plan.timeout_ns
+            return
         waits_for_client = exchange.upload and upstream is not None and not upstream.outbox
         exchange.keep = exchange.keep and exchange.upload == 0
         if waits_for_client:
             fail(exchange, errors.BODY_TIMEOUT)
         elif not repeat(exchange, errors.RESPONSE_TIMEOUT):
             fail(exchange, errors.RESPONSE_TIMEOUT)
+
+
+def end_call(exchange: Exchange) -> None:
+    """The time is over that a call of gRPC had given itself."""
+    if exchange.state in (QUEUED, CONNECTING, WAITING):
+        exchange.leave_queue()
+        fail(exchange, errors.CALL_TIMEOUT)
+    elif exchange.state == ANSWERING:
+        cut_short(exchange, by_endpoint=False)
 
 
 def _is_moving(exchange: Exchange) -> bool:

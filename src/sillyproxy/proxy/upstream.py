@@ -194,8 +194,6 @@ class Upstream:
                 self._be_connected(exchange)
 
     def _be_connected(self, exchange: Exchange) -> None:
-        self.edge.connecting.pop(self, None)
-        self.connecting = False
         self.waits_writable = False
         tls = self.tls
         if self.endpoint.scheme == "h2c" or (
@@ -205,12 +203,25 @@ class Upstream:
             from sillyproxy.proxy.http2.client import ClientConnection
 
             self.edge.loop.remove(self.fd)
-            carrier = ClientConnection(self.edge, self.sock, self.endpoint)
+            carrier = ClientConnection(self.edge, self.sock, self.endpoint, self._carried)
             self.edge.loop.soon(carrier.go_on)
             self._board(carrier)
-        else:
-            # Waiting to write as well would tell us of every acknowledgement that crosses a read.
-            self.edge.loop.change(self.fd, READ)
+            return
+        # Waiting to write as well would tell us of every acknowledgement that crosses a read.
+        self.edge.loop.change(self.fd, READ)
+        self._carried(True)
+
+    def _carried(self, is_ready: bool) -> None:
+        """The connection can be used; or there is none, although something was there to accept it."""
+        exchange = self.exchange
+        if exchange is None or self.closed:
+            return
+        if not is_ready:
+            self.close()
+            exchange.connect_failed(REFUSED, Row.RETRY_REFUSED, "closed before a word")
+            return
+        self.edge.connecting.pop(self, None)
+        self.connecting = False
         exchange.connected(self.edge.loop.now_ns - self.began_ns)
 
     def _board(self, carrier: ClientConnection) -> None:

@@ -7,6 +7,8 @@ It belongs to its endpoint's `carriers` until it takes no more calls.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy.http2.frames import (
@@ -46,12 +48,18 @@ _MAX_CALLS: Final = 1000
 
 
 class ClientConnection(Connection[Call]):
-    """One connection to `endpoint`; what it speaks over is `scheme`."""
+    """
+    One connection to `endpoint`; what it speaks over is `scheme`.
 
-    __slots__ = ("_endpoint", "_is_leaving", "_room", "scheme")
+    `told` is called with True once the endpoint has said its first word, or with False if it never
+    will. What is sent before that may be lost with a server that is just going, and nobody could tell.
+    """
 
-    def __init__(self, edge: Edge, sock: Transport, endpoint: Endpoint) -> None:
+    __slots__ = ("_endpoint", "_is_leaving", "_room", "_told", "scheme")
+
+    def __init__(self, edge: Edge, sock: Transport, endpoint: Endpoint, told: Callable[[bool], None]) -> None:
         super().__init__(edge, sock)
+        self._told: Callable[[bool], None] | None = told
         self._endpoint = endpoint
         self._room = _FIRST_ROOM
         self._is_leaving = False
@@ -71,7 +79,9 @@ class ClientConnection(Connection[Call]):
     @property
     def has_room(self) -> bool:
         """Whether another call may come aboard."""
-        return self.state == OPEN and not self._is_leaving and len(self.streams) < self._room
+        return (
+            self.state == OPEN and self.is_greeted and not self._is_leaving and len(self.streams) < self._room
+        )
 
     def make_call(self) -> Call:
         """Return a call; it comes aboard when its request does."""
@@ -107,7 +117,13 @@ class ClientConnection(Connection[Call]):
             return -1
         if data[3] != SETTINGS or data[4] & ACK:
             raise ConnectionProblem(PROTOCOL_ERROR, "no SETTINGS at the beginning")
+        self.edge.loop.soon(partial(self._say, True))
         return 0
+
+    def _say(self, is_ready: bool) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told(is_ready)
 
     def set_other(self, identifier: int, value: int) -> None:
         """Take note of how many calls there may be at once."""
@@ -195,3 +211,4 @@ class ClientConnection(Connection[Call]):
         """Nobody comes aboard any more."""
         self._take_leave()
         self.edge.leaving_carriers.discard(self)
+        self._say(False)

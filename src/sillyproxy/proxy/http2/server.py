@@ -42,7 +42,8 @@ from sillyproxy.http2.heads import (
     write_response,
 )
 from sillyproxy.metrics.layout import Worker
-from sillyproxy.proxy.downstream import IDLE, Downstream
+from sillyproxy.proxy.downstream import BUSY, IDLE, Downstream
+from sillyproxy.proxy.failure import end_call
 from sillyproxy.proxy.http2.connection import (
     CLOSED,
     CONNECTION_WINDOW,
@@ -274,6 +275,15 @@ class ServerConnection(Connection[Lane]):
             if deadline_ns > now_ns:
                 break
             self.reset_stream(lane, NO_ERROR)
+        for lane in tuple(self.streams.values()):
+            exchange = lane.down.exchange if lane.down.phase == BUSY else None
+            plan = exchange.plan if exchange is not None else None
+            if (
+                exchange is not None
+                and plan is not None
+                and 0 < plan.timeout_ns < now_ns - exchange.started_ns
+            ):
+                end_call(exchange)
         if now_ns < self.deadline_ns or self.state == CLOSED:
             return
         if self._waiting and self.is_moving():
