@@ -125,6 +125,11 @@ class ClientConnection(Connection[Call]):
         if told is not None:
             told(is_ready)
 
+    @property
+    def last_taken(self) -> int:
+        """Endpoints begin no streams (ENABLE_PUSH is 0)."""
+        return 0
+
     def set_other(self, identifier: int, value: int) -> None:
         """Take note of how many calls there may be at once."""
         if identifier == MAX_CONCURRENT_STREAMS:

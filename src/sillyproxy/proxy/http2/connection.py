@@ -181,6 +181,11 @@ class Connection(Generic[S]):
         """Handle the peer's goodbye."""
         raise NotImplementedError
 
+    @property
+    def last_taken(self) -> int:
+        """The last stream of the peer's that was served, as GOAWAY says it."""
+        return self.last
+
     def set_other(self, identifier: int, value: int) -> None:
         """Take note of a setting that concerns one side."""
 
@@ -647,7 +652,7 @@ class Connection(Generic[S]):
             self.drop(stream)
         self.tell_ready()
         self.fail(problem)
-        self.put(goaway_frame(self.last, problem.code, problem.reason))
+        self.put(goaway_frame(self.last_taken, problem.code, problem.reason))
         self.begin_to_linger()
 
     def begin_to_linger(self) -> None:
