@@ -258,7 +258,7 @@ def _launch_envoy(setup: Setup) -> Launch:
     config = _write(setup, "envoy.json", json.dumps(build_envoy(setup), indent=2))
     return Launch(
         [
-            *(subjects._envoy_binary(), "-c", config, "--concurrency", str(WORKERS)),
+            *(subjects.envoy_binary(), "-c", config, "--concurrency", str(WORKERS)),
             *("--disable-hot-restart", "--log-level", "error"),
         ]
     )

