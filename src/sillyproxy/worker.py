@@ -341,6 +341,7 @@ class _Worker:
             listener.close()
         self._until_ns = edge.loop.now_ns + int(self._config.timeouts.drain_timeout_s * SECOND_NS)
         edge.loop.ticking = True
+        edge.generations.say_goodbyes(self._until_ns - edge.loop.now_ns)
         self._see_out()
 
     def _see_out(self) -> None:

@@ -65,7 +65,9 @@ def read(board: Board, accept: str = "") -> dict[tuple[str, ...], float]:
 def test_number_of_series(colors: int, endpoints: int, workers: int) -> None:
     """How many series a proxy has depends on colors, endpoints and workers alone, whatever the traffic."""
     fine, coarse, sizes = 86 + 1 + 2, 19 + 1 + 2, 14 + 1 + 2  # edges, the infinite one, count and sum
-    a_color = 2 * fine + 2 * coarse + 2 * sizes + 6 + 9 + 4 + 2 + 2 + 2 + 2 + 1  # ... and one name to look up
+    a_color = (
+        2 * fine + 2 * coarse + 2 * sizes + 6 + 10 + 4 + 2 + 2 + 2 + 2 + 1
+    )  # ... and one name to look up
     no_color = fine + 6
     assert len(read(make_board(colors, endpoints, workers))) == (
         a_color * colors

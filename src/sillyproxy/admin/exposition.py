@@ -50,6 +50,7 @@ _BY_COLOR = (
     (table.CONNECT_FAILURES, Row.UPSTREAM_FAILURES),
     (table.RETRIES_DENIED, Row.RETRY_DENIED),
     (table.RESTS, Row.RESTS),
+    (table.COLOR_TUNNELS, Row.TUNNELS),
     (table.QUEUE_WAITING, Row.QUEUED),
 )
 # Metrics that are several counts of a color, by one more label.

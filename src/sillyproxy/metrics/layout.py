@@ -84,6 +84,7 @@ class Row(IntEnum):
     FIRST_BYTE_NS = 26  # sum over the histogram
     CONNECT_NS = 27  # sum over the histogram
     QUEUE_WAIT_NS = 28  # sum over the histogram
+    TUNNELS = 29  # gauge: upgraded connections
 
 
 RETRY_REASONS: Final = {
@@ -119,7 +120,7 @@ ROWS_AT: Final = FALLBACKS_AT + MAX_COLORS * MAX_COLORS
 BLOCK_SIZE: Final = ROWS_AT + MAX_COLORS * ROW_SIZE
 
 GAUGES: Final = (Worker.INFLIGHT, Worker.CONNECTIONS_OPEN, Worker.TUNNELS_OPEN, Worker.LOOP_LAG_NS)
-ROW_GAUGES: Final = (Row.INFLIGHT, Row.UPSTREAM_ACTIVE, Row.UPSTREAM_IDLE, Row.QUEUED)
+ROW_GAUGES: Final = (Row.INFLIGHT, Row.UPSTREAM_ACTIVE, Row.UPSTREAM_IDLE, Row.QUEUED, Row.TUNNELS)
 
 
 def bucket_of(duration_ns: int) -> int:

@@ -104,6 +104,7 @@ ENDPOINT_UP = _metric(
 )
 CHECKS = _metric("health_checks", "counter", "color result", "Active health checks.")
 EJECTIONS = _metric("ejections", "counter", "color reason", "Endpoints ejected for failing real requests.")
+COLOR_TUNNELS = _metric("color_tunnels", "gauge", "color", "Upgraded connections (WebSocket) that are open.")
 QUEUE_WAITING = _metric("queue_waiting", "gauge", "color", "Requests that wait for an endpoint with room.")
 QUEUE_REJECTIONS = _metric(
     "queue_rejections", "counter", "color reason", "Requests that found no endpoint with room in time."
@@ -170,7 +171,7 @@ METRICS: Final = (
     REQUESTS, DURATION, FIRST_BYTE, CONNECT, QUEUE_WAIT, SIZE_IN, SIZE_OUT, BYTES_IN,
     BYTES_OUT, CUT_SHORT, COLOR_INFLIGHT, RETRIES, RETRIES_DENIED, FALLBACKS,
     RESTS, UPSTREAM, CONNECTS, CONNECT_FAILURES, WEIGHT, ENDPOINT_UP, CHECKS, EJECTIONS,
-    QUEUE_WAITING, QUEUE_REJECTIONS,
+    COLOR_TUNNELS, QUEUE_WAITING, QUEUE_REJECTIONS,
     ACCEPTED, ANSWERED, REPLIED, ABANDONED, LOST, INFLIGHT,
     DOWNSTREAM, CONNECTIONS, REFUSED, HEAD_TIMEOUTS, TLS_HANDSHAKES, TLS_EXPIRY, H2_CONNECTIONS, H2_ERRORS,
     TUNNELS, LOG_DROPPED,

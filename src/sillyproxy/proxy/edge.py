@@ -126,6 +126,7 @@ class Edge:
         self.retries = RetryBudget(self)
         self.tracer = Tracer(config.tracing, tell_span)
         self.queued = 0
+        self._tunnels: dict[int, int] = {}
         self.shedding = False
         self.connections: set[Downstream] = set()
         self.handshakes: dict[Prelude, int] = {}
@@ -316,6 +317,12 @@ class Edge:
         reason = color.why_nobody(self.loop.now_ns) or problem.detail
         self.teller.tell("warning", FELL_BACK, OFTEN_NS, color=color.name, to=other.name, reason=reason)
 
+    def count_tunnel(self, color: ColorAtWork | None, change: int) -> None:
+        """Count one tunnel more, or one less."""
+        self.worker_counts[Worker.TUNNELS_OPEN] += change
+        if color is not None:
+            self._tunnels[color.slot] = self._tunnels.get(color.slot, 0) + change
+
     def tick(self) -> None:
         """Close what is overdue."""
         now_ns = self.loop.now_ns
@@ -395,6 +402,8 @@ class Edge:
             row[Row.INFLIGHT] = row[Row.UPSTREAM_ACTIVE] = busy
             row[Row.UPSTREAM_IDLE] = sum(len(e.idle) for e in color.endpoints)
             row[Row.QUEUED] = self.waiting.length(color.name)
+        for slot, number in self._tunnels.items():
+            self.counts.rows[slot][Row.TUNNELS] = number
         if self.table.leaving:
             self.generations.settle_leaving()
         self.counts.publish()

@@ -591,7 +591,7 @@ class Exchange:
         self.tunnel = None
         self.bytes_in, self.bytes_out = bytes_in, bytes_out
         self.untidy = True
-        self.edge.worker_counts[Worker.TUNNELS_OPEN] -= 1
+        self.edge.count_tunnel(self.color, -1)
         self.drop_upstream()
         self.record(101, Worker.ANSWERED, None)
         if linger:

@@ -119,6 +119,15 @@ class Generations:
             generation=self._next.generation,
         )
 
+    def say_goodbyes(self, within_ns: int) -> None:
+        """Have every tunnel end within this time, not all at once: their clients will all come back."""
+        now_ns = self._edge.loop.now_ns
+        for down in self._edge.connections:
+            exchange = down.exchange
+            if exchange.tunnel is not None:
+                part = random()  # noqa: S311
+                self._farewells.append((now_ns + int(part * within_ns), exchange, exchange.number))
+
     def settle_leaving(self) -> None:
         """Count what is under way at colors that are gone."""
         edge = self._edge

@@ -240,6 +240,6 @@ def _switch(exchange: Exchange, plan: ResponsePlan, rest: bytes) -> None:
         return
     framed = plan.upgrade.lower() == b"websocket"
     exchange.tunnel = tunnel = Tunnel(exchange, down, upstream, rest, framed=framed)
-    exchange.edge.worker_counts[Worker.TUNNELS_OPEN] += 1
+    exchange.edge.count_tunnel(exchange.color, 1)
     exchange.edge.loop.unsettled = True
     tunnel.start()
