@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -58,6 +59,7 @@ from tests.wire.http2.peer import (
     u32,
     window,
 )
+from tests.wire.stress_tools import serving
 
 POST = request("/", "POST")
 GET = block(request())
@@ -612,6 +614,22 @@ def test_bodies_both_ways(proxy: Proxy, origin: Origin, length: int, known: bool
     assert reply.body == body
     assert origin.wait().body == body
     peer.close()
+
+
+def test_frames_that_come_in_parts_are_no_slow_client(origin: Origin) -> None:
+    """The time of a request head is a frame's own, however many come with their ends in other reads."""
+    origin.restart()
+    piece = frame(DATA, 0, 1, bytes(3000))
+    with serving({"BLUE": origin.url, "SILLYPROXY_HEADER_TIMEOUT": "300ms"}) as proxy:
+        peer = Peer(proxy.port)
+        peer.send(headers(1, POST, 0) + piece[:1500])
+        for _ in range(20):
+            time.sleep(0.06)
+            peer.send(piece[1500:] + piece[:1500])
+        peer.send(piece[1500:] + frame(DATA, END_STREAM, 1))
+        assert peer.read_answer(1).status == 200
+        assert len(origin.wait().body) == 21 * 3000
+        peer.close()
 
 
 def test_early_response_and_the_rest_of_the_request(proxy: Proxy, origin: Origin) -> None:

@@ -235,13 +235,16 @@ class Connection(Generic[S]):
         """Take the next bytes, and do what they ask for."""
         if self._inbox:
             data = self._inbox + data
+        block = self._block_stream
         try:
             at = self._parse(data)
         except ConnectionProblem as problem:
             self._fail(problem)
             return
         is_partial = at < len(data) or self._block_stream
-        if is_partial and not self._inbox:
+        began_block = self._block_stream != block
+        if is_partial and (began_block if self._block_stream else at or not self._inbox):
+            # From its first byte on a frame, or a field block, has this long, however it trickles in.
             self.deadline_ns = self.edge.loop.now_ns + self.edge.header_ns
         elif not is_partial:
             self.deadline_ns = self.edge.loop.now_ns + self.edge.idle_ns
@@ -448,7 +451,9 @@ class Connection(Generic[S]):
             return
         if len(payload) % SETTING.size:
             raise ConnectionProblem(FRAME_SIZE_ERROR, "SETTINGS of another size")
-        self.charge(5, "SETTINGS")
+        # A new window is one for each stream.
+        count = len(payload) // SETTING.size
+        self.charge(5 + count // 4 + count * len(self.streams) // 50, "SETTINGS")
         for identifier, value in SETTING.iter_unpack(payload):
             self._set(identifier, value)
         self.put(frame(SETTINGS, ACK, 0))
