@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sillyproxy.proxy.limits import RELAY_BYTES, RELAY_ROUNDS, TUNNEL_IDLE_NS
+from sillyproxy.proxy.limits import LINGER_NS, RELAY_BYTES, RELAY_ROUNDS, TUNNEL_IDLE_NS
 from sillyproxy.proxy.loop import ENDED, GONE, OUT, READ_WRITE, RESET
 from sillyproxy.proxy.websocket import GOING_AWAY, GOING_AWAY_MASKED, Frames
 
@@ -171,7 +171,10 @@ class Tunnel:
             self.close()
             return
         down = self._down
-        down.deadline_ns = down.edge.loop.now_ns + TUNNEL_IDLE_NS
+        # Where the server of a WebSocket has closed, the client has nothing left to say (RFC 6455, 7.1.1);
+        # over HTTP/2 browsers do not end their side.
+        is_over = self._out.ended and self._out.frames is not None
+        down.deadline_ns = down.edge.loop.now_ns + (LINGER_NS if is_over else TUNNEL_IDLE_NS)
 
     def _waits(self) -> bool:
         return bool(self._in.waiting or self._out.waiting)
