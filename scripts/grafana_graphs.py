@@ -144,6 +144,7 @@ REQUESTS: Final = (
         "short",
         (
             Query(f"sum by (color) (sillyproxy_color_inflight{C})", "{{color}}"),
+            Query(f"sum by (color) (sillyproxy_color_tunnels{C})", "{{color}} WebSockets"),
             Query(f"sum(sillyproxy_tunnels{P})", "tunnels"),
         ),
     ),
@@ -363,6 +364,27 @@ AT_A_GLANCE: Final = (
     ("p95", "s", quantile(0.95, "sillyproxy_request_duration_seconds", "color")),
     ("p99", "s", quantile(0.99, "sillyproxy_request_duration_seconds", "color")),
     ("Endpoints up", "short", f"sum by (color) (min by (color, endpoint) (sillyproxy_endpoint_up{C}))"),
+    Graph(
+        "TLS and HTTP/2",
+        "Handshakes of clients by result; connections of HTTP/2, and those ended for what a client did.",
+        "ops",
+        (
+            Query(rate("sillyproxy_tls_handshakes_total", "result", where=P), "TLS: {{result}}"),
+            Query(rate("sillyproxy_http2_connections_total", where=P), "HTTP/2"),
+            Query(rate("sillyproxy_http2_errors_total", where=P), "HTTP/2: ended"),
+        ),
+        width=12,
+    ),
+    Graph(
+        "Certificates",
+        "Time that each of our certificates has left.",
+        "s",
+        (
+            Query(
+                f"min by (path) (sillyproxy_tls_certificate_expiry_timestamp_seconds{P}) - time()", "{{path}}"
+            ),
+        ),
+    ),
 )
 
 ROWS: Final = (

@@ -106,8 +106,11 @@ def test_verified_by_an_authority_of_ones_own(keys: Path) -> None:
             bodies = ask_many(proxy.port, 100)
             assert bodies.keys() == {b"blue - 0", b"green - 0"}
             assert abs(bodies[b"blue - 0"] - 50) <= 1
-            status = read_status(proxy)
-            assert [color["upstream_connections"]["idle"] for color in status["colors"]] == [1, 1]
+
+            def idle() -> list[int]:
+                return [color["upstream_connections"]["idle"] for color in read_status(proxy)["colors"]]
+
+            wait_until(lambda: idle() == [1, 1], "both to be kept")
             client = Client(proxy.port)
             client.send(GET % b"/bytes/%d" % (20 * MIB))
             assert len(client.read_reply().body) == 20 * MIB

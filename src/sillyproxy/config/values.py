@@ -496,7 +496,7 @@ def read_listener(text: str) -> Listener:
     Read one address to accept on. An empty host is all addresses, port 0 any free port.
 
     >>> read_listener("[::1]:8080")
-    Listener(host='::1', port=8080, path='')
+    Listener(host='::1', port=8080, path='', tls=False)
     """
     if text.lower().startswith("unix:"):
         return Listener(path=read_socket_path(text[5:]))

@@ -2,6 +2,7 @@
 Constant load on a service of a Swarm, counted to the last request.
 
     client.py HOST PORT     ask HOST for ever, every address of it
+    client.py HOST PORT h2  the same over TLS and HTTP/2
     client.py report        print what the running one counted since the last report, as JSON
 
 It is a good client and no better: it looks HOST up afresh for every connection, goes by
@@ -22,9 +23,11 @@ import json
 import random
 import re
 import socket
+import ssl
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,8 +79,10 @@ under_way: dict[int, float] = {}  # by number: since when, waiting for a connect
 class User:
     """One client, one connection at a time."""
 
-    def __init__(self, host: str, port: int, life: int, slow: bool = False) -> None:
-        self.host, self.port, self.life, self.slow = host, port, life, slow
+    def __init__(
+        self, host: str, port: int, life: int, slow: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.host, self.port, self.life, self.slow, self.tls = host, port, life, slow, tls
         self.address = ""
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self.used = 0
@@ -123,7 +128,7 @@ class User:
             for address in await self.addresses():
                 try:
                     streams = await asyncio.wait_for(
-                        asyncio.open_connection(address, self.port), CONNECT_TIMEOUT_S
+                        asyncio.open_connection(address, self.port, ssl=self.tls), CONNECT_TIMEOUT_S
                     )
                 except OSError as error:  # a timeout is one, too
                     counts.refused[f"{address} {type(error).__name__}"] += 1
@@ -208,6 +213,169 @@ class User:
         counts.kinds[f"{color.decode()} {kind}"] += 1
 
 
+class Connection2:
+    """
+    A connection of HTTP/2 (RFC 9113), read all the time. `last` is what GOAWAY named, -1 until it came.
+
+    `answers` is, by stream, the head as lines of HTTP/1.1 and the body; `over` those that have ended,
+    `refused` those of which nothing was done.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.last = 1 << 31
+        self.greeted = self.closed = False
+        self.answers: dict[int, list[bytes]] = {}
+        self.over: set[int] = set()
+        self.refused: set[int] = set()
+        self.news = asyncio.Event()
+        self.next = 1
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + self.frame(4, 0, 0))
+        self.task = asyncio.get_running_loop().create_task(self.read())
+
+    @staticmethod
+    def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+        """Return a frame."""
+        return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+    async def read(self) -> None:
+        """Read until it is closed."""
+        try:
+            while True:
+                head = await self.reader.readexactly(9)
+                payload = await self.reader.readexactly(int.from_bytes(head[:3], "big"))
+                self.take(head[3], head[4], int.from_bytes(head[5:], "big"), payload)
+                self.news.set()
+        except (OSError, EOFError):
+            self.closed = True
+            self.news.set()
+
+    def take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        """Do what a frame asks for."""
+        answer = self.answers.setdefault(stream, [b"", b""])
+        if kind == 4 and not flags & 1:
+            self.greeted = True
+            self.writer.write(self.frame(4, 1, 0))
+        elif kind == 6 and not flags & 1:
+            self.writer.write(self.frame(6, 1, 0, payload))
+        elif kind == 7:
+            self.last = min(self.last, int.from_bytes(payload[:4], "big"))
+        elif kind == 3:
+            self.over.add(stream)
+            if int.from_bytes(payload, "big") == 7:
+                self.refused.add(stream)
+        elif kind == 1:
+            answer[0] += read_fields(payload)
+        elif kind == 0:
+            answer[1] += payload
+            if payload:
+                self.writer.write(self.frame(8, 0, 0, len(payload).to_bytes(4, "big")))
+        if kind in (0, 1) and flags & 1:
+            self.over.add(stream)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether no more should be asked here."""
+        return self.closed or self.last < 1 << 31
+
+    async def wait(self, is_true: Callable[[], bool]) -> None:
+        """Wait until something is true, or the connection is closed."""
+        while not is_true() and not self.closed:
+            self.news.clear()
+            await self.news.wait()
+
+
+def read_fields(block: bytes) -> bytes:
+    """Return fields as lines; of HPACK, what needs no table and no Huffman code, as the proxy writes it."""
+    lines = b""
+    at = 0
+
+    def string() -> bytes:
+        nonlocal at
+        size = block[at] & 0x7F
+        at += 1
+        if size == 0x7F:
+            shift = 0
+            while True:
+                byte = block[at]
+                at += 1
+                size += (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+        at += size
+        return block[at - size : at]
+
+    while at < len(block):
+        first = block[at]
+        at += 1
+        if first & 0x80:
+            lines += (
+                b"\r\n:status: " + {8: b"200", 9: b"204", 12: b"400", 13: b"404", 14: b"500"}[first & 0x7F]
+            )
+            continue
+        index = first & 0x0F
+        if index == 0x0F:
+            index += block[at]
+            at += 1
+        name = string() if not index else {8: b":status", 31: b"content-type"}.get(index, b"x-other")
+        lines += b"\r\n%b: %b" % (name, string())
+    return lines
+
+
+class User2(User):
+    """One client over TLS and HTTP/2, one stream at a time; what was surely not served it asks again."""
+
+    conn: Connection2 | None = None
+
+    async def ask(self, method: str, number: int) -> None:
+        """Ask until it was served."""
+        body = random.randbytes(random.choice([1, 999, 70_000])) if method == "POST" else b""
+        counts.posts += method == "POST"
+        while not await self.ask_once(method, number, body):
+            self.close()
+            self.streams = await self.connect()
+
+    async def ask_once(self, method: str, number: int, body: bytes) -> bool:
+        """Send a request and read its answer; False if it was surely not served."""
+        assert self.streams
+        if self.conn is None:
+            self.conn = Connection2(*self.streams)
+        conn = self.conn
+        await conn.wait(lambda: conn.greeted)
+        if conn.is_leaving:
+            return False
+        stream, conn.next = conn.next, conn.next + 2
+        path = f"/?{number}" if method == "GET" else f"/sha256?{number}"
+        block = (b"\x82" if method == "GET" else b"\x83") + b"\x87"
+        for index, text in ((b"\x04", path), (b"\x01", self.host)):
+            block += index + bytes((len(text),)) + text.encode()
+        pieces = [body[at : at + 16384] for at in range(0, len(body), 16384)]
+        conn.writer.write(conn.frame(1, 4 if pieces else 5, stream, block))
+        for place, piece in enumerate(pieces, start=1):
+            if self.slow and place == len(pieces):
+                await asyncio.sleep(SLOWNESS_S)
+            conn.writer.write(conn.frame(0, place == len(pieces), stream, piece))
+        await conn.wait(lambda: stream in conn.over or conn.last < stream)
+        if stream in conn.refused or conn.last < stream:
+            return False
+        head, answer = conn.answers.pop(stream, [b"", b""])
+        if stream not in conn.over or b"\r\n:status: 200" not in head:
+            raise Failed(f"status {head[:200]!r} {answer[:200]!r} closed={conn.closed} last={conn.last}")
+        self.check(answer, head, body)
+        self.used += 1
+        if self.used >= self.life or conn.is_leaving:
+            self.close()
+        return True
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self.conn:
+            self.conn.task.cancel()
+            self.conn = None
+        super().close()
+
+
 async def report(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Hand out the counts and begin new ones; `oldest` is when what is under way was begun."""
     global counts
@@ -219,11 +387,18 @@ async def report(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def main(host: str, port: int) -> None:
+async def main(host: str, port: int, version: str = "") -> None:
     """Run all users for ever."""
     await asyncio.start_unix_server(report, REPORTS)
-    users = [User(host, port, LIFE) for _ in range(KEEPING)] + [User(host, port, 1) for _ in range(RENEWING)]
-    users += [User(host, port, LIFE, slow=True) for _ in range(SLOW)]
+    kind, tls = User, None
+    if version == "h2":
+        kind, tls = User2, ssl.create_default_context()
+        tls.check_hostname = False  # it is asked by address, and the certificate is of a test
+        tls.verify_mode = ssl.CERT_NONE
+        tls.set_alpn_protocols(["h2"])
+    users = [kind(host, port, LIFE, tls=tls) for _ in range(KEEPING)]
+    users += [kind(host, port, 1, tls=tls) for _ in range(RENEWING)]
+    users += [kind(host, port, LIFE, slow=True, tls=tls) for _ in range(SLOW)]
     await asyncio.gather(*(user.run() for user in users))
 
 
@@ -238,4 +413,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["report"]:
         print(read_report().decode())
     else:
-        asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+        asyncio.run(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))

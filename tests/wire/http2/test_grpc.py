@@ -259,7 +259,7 @@ def test_rolling_backends_lose_no_call() -> None:
         server.stop()
     # grpcio's server itself answers CANCELLED to a call that comes just as it begins to stop.
     assert [each for each in failed if "CANCELLED" not in each] == []
-    assert len(failed) < 5
+    assert len(failed) <= done["ok"] / 50
     assert done["ok"] > 300
 
 
