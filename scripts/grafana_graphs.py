@@ -353,17 +353,6 @@ PROCESSES: Final = (
         ),
         width=12,
     ),
-)
-
-# The columns of the table: what is asked at this moment, by color.
-AT_A_GLANCE: Final = (
-    ("Weight", "short", f"avg by (color) (sillyproxy_color_weight{C})"),
-    ("Requests a second", "reqps", rate("sillyproxy_requests_total", "color")),
-    ("Errors", "percentunit", ERRORS),
-    ("p50", "s", quantile(0.5, "sillyproxy_request_duration_seconds", "color")),
-    ("p95", "s", quantile(0.95, "sillyproxy_request_duration_seconds", "color")),
-    ("p99", "s", quantile(0.99, "sillyproxy_request_duration_seconds", "color")),
-    ("Endpoints up", "short", f"sum by (color) (min by (color, endpoint) (sillyproxy_endpoint_up{C}))"),
     Graph(
         "TLS and HTTP/2",
         "Handshakes of clients by result; connections of HTTP/2, and those ended for what a client did.",
@@ -385,6 +374,17 @@ AT_A_GLANCE: Final = (
             ),
         ),
     ),
+)
+
+# The columns of the table: what is asked at this moment, by color.
+AT_A_GLANCE: Final = (
+    ("Weight", "short", f"avg by (color) (sillyproxy_color_weight{C})"),
+    ("Requests a second", "reqps", rate("sillyproxy_requests_total", "color")),
+    ("Errors", "percentunit", ERRORS),
+    ("p50", "s", quantile(0.5, "sillyproxy_request_duration_seconds", "color")),
+    ("p95", "s", quantile(0.95, "sillyproxy_request_duration_seconds", "color")),
+    ("p99", "s", quantile(0.99, "sillyproxy_request_duration_seconds", "color")),
+    ("Endpoints up", "short", f"sum by (color) (min by (color, endpoint) (sillyproxy_endpoint_up{C}))"),
 )
 
 ROWS: Final = (
