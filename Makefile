@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-compiled check lint types compiled bench faults soak observe fuzz screenshots clean
+.PHONY: demo test test-compiled check lint types compiled bench protocols faults soak observe fuzz screenshots clean
 
 demo: $(VENV)/.dev
 	@$(BIN)/sillyproxy demo
@@ -35,6 +35,11 @@ test-compiled: compiled
 # All of it takes half an hour on a quiet machine; make bench BENCH=--quick takes three minutes.
 bench: $(VENV)/.bench compiled
 	@$(BIN)/python -m bench $(BENCH)
+
+# TLS, HTTP/2 and gRPC, ten minutes; then what the known attacks on HTTP/2 cost, two.
+protocols: $(VENV)/.bench compiled
+	@$(BIN)/python -m bench.protocols $(PROTOCOLS)
+	@$(BIN)/python -m bench.floods
 
 $(VENV)/.bench: pyproject.toml
 	@PYTHON=$(PYTHON) sh ./scripts/venv.sh $(VENV) bench
