@@ -161,6 +161,23 @@ def test_flood_is_cut_off(edge: Proxy, backend: QuickOrigin, flood: object) -> N
     other.close()
 
 
+def test_bytes_one_by_one(edge: Proxy) -> None:
+    """A body in frames of a byte each, which nobody reads: little memory, and little work."""
+    (worker,) = find_workers(edge)
+    memory = read_memory(worker)
+    peer = Peer(edge.port, credits=False)
+    for stream in range(1, 20, 2):
+        peer.send(frame(HEADERS, END_HEADERS, stream, block(request("/deaf", "POST"))))
+    start = time.monotonic()
+    for stream in range(1, 20, 2):
+        for _ in range(20):
+            peer.send(frame(DATA, 0, stream, b"x") * 1000)
+    assert peer.is_alive()
+    assert time.monotonic() - start < 10
+    assert read_memory(worker) - memory < 8 * MIB
+    peer.close()
+
+
 def test_hpack_bomb(edge: Proxy) -> None:
     """A few bytes that mean a few megabytes (CVE-2016-6581): read no further than a list may be large."""
     (worker,) = find_workers(edge)

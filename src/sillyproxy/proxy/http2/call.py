@@ -103,6 +103,11 @@ class Call(Stream):
         """Whether the final head has not come yet."""
         return not self._has_head
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the response has no length."""
+        return self._left == CHUNKED
+
     def takes(self, size: int) -> bool:
         """Tell whether the response may have `size` bytes more."""
         return self._has_head and (self._left == CHUNKED or size <= self._left)
@@ -113,15 +118,13 @@ class Call(Stream):
 
     def feed(self, payload: bytes) -> None:
         """Take a part of the body; the windows were looked at by the connection."""
-        self.credit += len(payload)
-        if self._left == CHUNKED:
-            self.rx += b"%x\r\n%b\r\n" % (len(payload), payload)
-        else:
+        self.keep(payload)
+        if self._left != CHUNKED:
             self._left -= len(payload)
-            self.rx += payload
 
     def end(self, trailers: bytes = b"\r\n") -> None:
         """The response is over, with these trailer lines and their end."""
+        self.frame_received()
         if self._left == CHUNKED:
             self.rx += b"0\r\n" + trailers
         self._left = 0
@@ -139,7 +142,7 @@ class Call(Stream):
             self._client.reset_stream(self, PROTOCOL_ERROR)
         if self._has_head:
             self.reset = True
-            self.rx = b""
+            self.forget_received()
         else:
             self.rx = _MALFORMED
         self.phase = ENDED

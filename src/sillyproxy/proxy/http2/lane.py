@@ -65,11 +65,17 @@ class Lane(Stream):
         self.request_left = request.body
         self._is_head = request.is_head
         self._key = request.key
+        self.forget_received()
         self.rx = request.head
         self.partial = b""
         self.left = 0
         self.chunks = None
         self.phase = AWAITS_HEAD
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the request has no length; what is said in a tunnel is no body."""
+        return self.request_left == CHUNKED and not self._key
 
     def takes(self, size: int) -> bool:
         """Tell whether the request may have `size` bytes more: a content-length is kept to."""
@@ -81,26 +87,23 @@ class Lane(Stream):
 
     def feed(self, payload: bytes) -> None:
         """Take what DATA brought; the windows were looked at by the connection."""
-        self.credit += len(payload)
+        self.keep(payload)
         if self.phase == ENDED:
-            self._server.give_credit(self)  # the response is over, and the rest of the request is for nobody
-            return
-        if self._key:
-            self.rx += payload
-        elif self.request_left == CHUNKED:
-            self.rx += b"%x\r\n%b\r\n" % (len(payload), payload)
-        else:
+            # The response is over, and the rest of the request is for nobody.
+            self.forget_received()
+            self._server.give_credit(self)
+        elif not self._key and self.request_left != CHUNKED:
             self.request_left -= len(payload)
-            self.rx += payload
 
     def end(self, trailers: bytes = b"\r\n") -> None:
         """The stream's END_STREAM has come, with these trailer lines and their end."""
         self.received = True
+        self.frame_received()
         if self.request_left == CHUNKED and self.phase != ENDED:
             self.rx += b"0\r\n" + trailers
         self.request_left = 0
         if self.phase == ENDED:
-            self.rx = b""
+            self.forget_received()
             self._server.end_stream(self)
 
     @property
@@ -165,11 +168,11 @@ class Lane(Stream):
         """The response is over; the stream is if the request is."""
         self.phase = ENDED
         if self.received:
-            self.rx = b""
+            self.forget_received()
             self._server.end_stream(self)
         elif self._key:
             # It will be no WebSocket; what the client says there is for nobody.
-            self.rx = b""
+            self.forget_received()
             self._server.reset_stream(self, NO_ERROR)
             self._server.free(self)
 

@@ -34,6 +34,7 @@ class Stream:
 
     __slots__ = (
         "_fd",
+        "_fresh",
         "_is_waiting",
         "_sent_bytes",
         "abort",
@@ -69,6 +70,7 @@ class Stream:
         self.partial = b""
         self.phase = ENDED
         self.rx = b""
+        self._fresh = bytearray()
         self._sent_bytes = 0
 
     # -- What each side does in its own way ---------------------------------------------
@@ -86,7 +88,7 @@ class Stream:
         raise NotImplementedError
 
     def feed(self, payload: bytes) -> None:
-        """Take what DATA brought; the windows were looked at by the connection."""
+        """Take what DATA brought, by `keep`; the windows were looked at by the connection."""
         raise NotImplementedError
 
     def may_end(self) -> bool:
@@ -95,6 +97,11 @@ class Stream:
 
     def end(self, trailers: bytes = b"\r\n") -> None:
         """The peer's END_STREAM has come, with these trailer lines and their end."""
+        raise NotImplementedError
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the peer's message has no length, so that HTTP/1.1 has it in chunks."""
         raise NotImplementedError
 
     @property
@@ -108,7 +115,31 @@ class Stream:
         """The stream is over, by the client's will or with its connection."""
         self.reset = True
         self.stream = 0
+        self.forget_received()
+
+    def forget_received(self) -> None:
+        """What has come and was not read is for nobody."""
         self.rx = b""
+        self._fresh.clear()
+
+    def keep(self, payload: bytes) -> None:
+        """
+        Keep a part of a body until it is read.
+
+        However small the parts are, they become one chunk, or one piece, of what is read at once.
+        """
+        self.credit += len(payload)
+        self._fresh += payload
+
+    def frame_received(self) -> None:
+        """Frame what was kept as HTTP/1.1 does."""
+        if not self._fresh:
+            return
+        if self.is_chunked:
+            self.rx += b"%x\r\n%b\r\n" % (len(self._fresh), bytes(self._fresh))
+        else:
+            self.rx += bytes(self._fresh)
+        self._fresh.clear()
 
     def may_go_on(self) -> bool:
         """Tell whether who had to wait here may write again, now that there is room somewhere."""
@@ -124,7 +155,9 @@ class Stream:
         return self._fd
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """Return up to `bufsize` bytes of the request."""
+        """Return up to `bufsize` bytes of the peer's message."""
+        if self._fresh:
+            self.frame_received()
         data = self.rx
         if not data:
             return self._nothing()
