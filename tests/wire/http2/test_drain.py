@@ -55,7 +55,7 @@ def test_idle_client_is_let_go_soon() -> None:
         assert peer.read_end() == "closed"
         peer.close()
         assert proxy.process.wait(10) == 0
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8
     server.close()
 
 

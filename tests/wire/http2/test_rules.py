@@ -620,11 +620,11 @@ def test_frames_that_come_in_parts_are_no_slow_client(origin: Origin) -> None:
     """The time of a request head is a frame's own, however many come with their ends in other reads."""
     origin.restart()
     piece = frame(DATA, 0, 1, bytes(3000))
-    with serving({"BLUE": origin.url, "SILLYPROXY_HEADER_TIMEOUT": "300ms"}) as proxy:
+    with serving({"BLUE": origin.url, "SILLYPROXY_HEADER_TIMEOUT": "1s"}) as proxy:
         peer = Peer(proxy.port)
         peer.send(headers(1, POST, 0) + piece[:1500])
         for _ in range(20):
-            time.sleep(0.06)
+            time.sleep(0.12)
             peer.send(piece[1500:] + piece[:1500])
         peer.send(piece[1500:] + frame(DATA, END_STREAM, 1))
         assert peer.read_answer(1).status == 200
