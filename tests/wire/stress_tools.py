@@ -369,7 +369,7 @@ class QuickOrigin:
                 if not path.endswith("/mute"):
                     stream.sock.sendall(data)
                 stream.raw.clear()
-                stream.fill(timeout_s=60)
+                stream.fill(timeout_s=600)
         except (Ended, OSError):
             self._note_end(path, "closed")
 
