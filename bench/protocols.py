@@ -329,7 +329,7 @@ def run(subjects: Sequence[str], scenes: Sequence[Scene], rounds: int, seconds: 
 
 
 def summarize(samples: Sequence[Sample]) -> str:
-    """A table: median CPU time a request, and that of sillyproxy as a multiple of it."""
+    """A table: median CPU time a request, µs."""
     lines = ["| | " + " | ".join(STARTERS) + " |", "| --- |" + " ---: |" * len(STARTERS)]
     for scene in SCENES:
         cells = []

@@ -56,15 +56,20 @@ def sockets() -> Iterator[str]:
         async for message in connection:
             await connection.send(message)
 
+    over = asyncio.Event()
+
     async def run() -> None:
         async with serve(talk, "127.0.0.1", port):
             started.set()
-            await asyncio.Future()
+            await over.wait()
 
-    threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True).start()
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
+    thread.start()
     assert started.wait(10)
     yield f"http://127.0.0.1:{port}"
-    loop.call_soon_threadsafe(loop.stop)
+    loop.call_soon_threadsafe(over.set)
+    thread.join(10)
+    loop.close()
 
 
 def tls(directory: Path, port: int) -> dict[str, str]:

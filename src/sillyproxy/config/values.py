@@ -701,6 +701,8 @@ def read_probe_path(text: str) -> str:
     """
     if _GRPC.fullmatch(text):
         return text
+    if text.startswith("grpc:"):
+        raise Refused("not the full name of a service", "use grpc, or grpc:package.Service")
     if _SCHEME.match(text):
         raise Refused("a URL, not a path", "leave out scheme and host; the color's URL has them")
     if not text.startswith("/"):

@@ -158,11 +158,14 @@ def _extended_connect(
 
 def _finish(start: bytes, lines: list[bytes], body: int, *, is_head: bool, key: bytes = b"") -> RequestHead:
     head = b"%b HTTP/1.1\r\n%b\r\n\r\n" % (start, b"\r\n".join(lines))
-    ends = len(lines) + 2
-    # No line is more than one (RFC 9113, 8.2.1).
-    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
-        raise Malformed("a line end or NUL in a field")
+    _check_lines(head, len(lines) + 2)
     return RequestHead(head, body, is_head, key)
+
+
+def _check_lines(text: bytes, lines: int) -> None:
+    """No line is more than one (RFC 9113, 8.2.1)."""
+    if text.count(b"\n") != lines or text.count(b"\r") != lines or b"\0" in text:
+        raise Malformed("a line end or NUL in a field")
 
 
 def _check_name(name: bytes) -> None:
@@ -185,9 +188,7 @@ def read_trailers(fields: list[Field]) -> bytes:
         _check_name(name)
         lines.append(b"%b: %b\r\n" % (name, value))
     section = b"".join(lines) + b"\r\n"
-    ends = len(lines) + 1
-    if section.count(b"\n") != ends or section.count(b"\r") != ends or b"\0" in section:
-        raise Malformed("a line end or NUL in a field")
+    _check_lines(section, len(lines) + 1)
     return section
 
 
@@ -324,7 +325,5 @@ def read_response(fields: list[Field], *, ended: bool, is_head: bool) -> Respons
         lines.append(b"content-length: 0")
     lines[0] = b"HTTP/1.1 %d %b" % (status, _PHRASES.get(status, b""))
     head = b"%b\r\n\r\n" % b"\r\n".join(lines)
-    ends = len(lines) + 1
-    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
-        raise Malformed("a line end or NUL in a field")
+    _check_lines(head, len(lines) + 1)
     return Response(head, status, body)

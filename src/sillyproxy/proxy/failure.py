@@ -50,6 +50,7 @@ def broke(exchange: Exchange, *, nothing_sent: bool, is_silent: bool = False) ->
         nothing_sent or (whole and exchange.bytes_in == len(exchange.first) and exchange.method in IDEMPOTENT)
     ):
         if exchange.edge.retries.grant(exchange):
+            # A stream is refused over a connection that stays: the second time is the last.
             if is_silent or (upstream.private and endpoint in exchange.tried):
                 exchange.give_up_on(endpoint)
                 exchange.go_elsewhere(errors.TERMINATED, Row.RETRY_CLOSED)
@@ -57,7 +58,7 @@ def broke(exchange: Exchange, *, nothing_sent: bool, is_silent: bool = False) ->
             exchange.edge.counts.rows[color.slot][Row.RETRY_CLOSED] += 1
             endpoint.inflight += 1
             if upstream.private:
-                exchange.give_up_on(endpoint)  # the second time it refuses
+                exchange.give_up_on(endpoint)
             exchange.connect(endpoint)
             return
     elif silent and whole and repeat(exchange, errors.TERMINATED):

@@ -249,19 +249,18 @@ def test_nonsense_is_no_response(frames: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "end",
+    ("end", "length"),
     [
-        case("reset", lambda stream: frame(RST_STREAM, 0, stream, u32(2))),
-        case("more than the length", lambda stream: frame(DATA, 1, stream, b"x" * 20)),
-        case("less than the length", lambda stream: frame(DATA, 1, stream)),
-        case("a second head", lambda stream: headers(stream, OK_HEAD, 0)),
+        case("reset", lambda stream: frame(RST_STREAM, 0, stream, u32(2)), False),
+        case("reset, with a length", lambda stream: frame(RST_STREAM, 0, stream, u32(2)), True),
+        case("more than the length", lambda stream: frame(DATA, 1, stream, b"x" * 20), True),
+        case("less than the length", lambda stream: frame(DATA, 1, stream), True),
+        case("a second head", lambda stream: headers(stream, OK_HEAD, 0), False),
+        case("a second head, with a length", lambda stream: headers(stream, OK_HEAD, 0), True),
     ],
 )
-@pytest.mark.parametrize("length", [True, False])
 def test_response_that_breaks_off(end: Callable[[int], bytes], length: bool) -> None:
     """Never looks whole."""
-    if not length and end(1)[3] == DATA:
-        return  # nothing is wrong with that
 
     def script(backend: Backend, sock: socket.socket, stream: int) -> None:
         fields = [*OK_HEAD, ("content-length", "10")] if length else OK_HEAD
@@ -400,7 +399,6 @@ def test_real_server(nghttpd: tuple[int, Path]) -> None:
     """Small and large, by clients of both versions; pipelined, and many at once."""
     port, root = nghttpd
     with serving({"BLUE": f"h2c://127.0.0.1:{port}"}) as proxy:
-        wait_until(lambda: Client(proxy.port) is not None, "the proxy")
         assert ask_many(proxy.port, 200, GET % b"/small") == {b"small\n": 200}
         client = Client(proxy.port)
         client.send(GET % b"/large")

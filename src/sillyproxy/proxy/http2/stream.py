@@ -112,7 +112,7 @@ class Stream:
     # -- What the connection brings -----------------------------------------------------
 
     def give_up(self) -> None:
-        """The stream is over, by the client's will or with its connection."""
+        """The stream is over, by the peer's will or with its connection."""
         self.reset = True
         self.stream = 0
         self.forget_received()
@@ -186,7 +186,7 @@ class Stream:
         raise BlockingIOError
 
     def send(self, data: bytes | memoryview, /) -> int:
-        """Send a response as HTTP/1.1 writes it; return how many bytes were taken."""
+        """Send a message as HTTP/1.1 writes it; return how many bytes were taken."""
         if self.reset or not self.stream:
             raise ConnectionResetError
         if self.conn.is_full:
@@ -282,7 +282,7 @@ class Stream:
         self.conn.stalled[self] = None
 
     def setsockopt(self, level: int, option: int, _value: int | bytes, /) -> None:
-        """Of a socket's options a lane has none; but one that is to be reset when it is closed is."""
+        """Of a socket's options a stream has none; but one that is to be reset when it is closed is."""
         if level == socket.SOL_SOCKET and option == socket.SO_LINGER:
             self.abort = True
 
@@ -295,5 +295,5 @@ class Stream:
         return self.conn.fd
 
     def untaken(self) -> int:
-        """Return a number that changes as long as the client takes what is sent."""
+        """Return a number that changes as long as the peer takes what is sent."""
         return self._sent_bytes
