@@ -253,6 +253,7 @@ def test_path_of_a_health_check_is_sent_as_it_is_written(text: str) -> None:
         ("healthz", "did you mean /healthz ?"),
         ("?a", "does not begin with /"),
         ("a b", "does not begin with /; "),
+        ("grpc:a-b", "not the full name of a service"),
         ("http://a/healthz", "a URL, not a path"),
         ("/a b", "write them as %XX"),
         ("/a\tb", "write them as %XX"),

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from sillyproxy.proxy.downstream import Downstream
     from sillyproxy.proxy.exchange import Exchange
+    from sillyproxy.proxy.prelude import Prelude
     from sillyproxy.proxy.tls import TlsTransport
     from sillyproxy.proxy.transport import Transport
     from sillyproxy.proxy.upstream import Upstream
@@ -54,16 +55,6 @@ _LAG_NS: Final = 5 * SECOND_NS
 
 # The address of a client that has none: it came over a unix socket (RFC 7239, 6.2).
 UNKNOWN: Final = "unknown"
-
-
-class Prelude(Protocol):
-    """What comes before the first request of a client's connection."""
-
-    def expire(self) -> None:
-        """It took too long."""
-
-    def close(self) -> None:
-        """Close at once."""
 
 
 class Multiplexed(Protocol):

@@ -16,7 +16,8 @@ from sillyproxy.http1.reply import build_reply
 from sillyproxy.metrics.layout import Worker
 from sillyproxy.proxy.downstream import Downstream
 from sillyproxy.proxy.identity import identity_fields
-from sillyproxy.proxy.loop import READ, READ_WRITE
+from sillyproxy.proxy.loop import READ_WRITE
+from sillyproxy.proxy.prelude import Prelude
 from sillyproxy.proxy.teller import OFTEN_NS
 from sillyproxy.proxy.tls import TlsTransport
 
@@ -30,20 +31,15 @@ _HANDSHAKE: Final = 0x16
 FAILED: Final = "TLS handshake failed"
 
 
-class Handshake:
-    """One handshake, in `edge.handshakes` with its deadline until it is over."""
+class Handshake(Prelude):
+    """One handshake."""
 
-    __slots__ = ("_certificates", "_edge", "_fd", "_ip", "_sock", "_transport")
+    __slots__ = ("_certificates", "_transport")
 
     def __init__(self, edge: Edge, certificates: Certificates, sock: socket.SocketType, ip: str) -> None:
-        self._edge = edge
+        super().__init__(edge, sock, ip)
         self._certificates = certificates
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._ip = ip
         self._transport: TlsTransport | None = None
-        edge.handshakes[self] = edge.loop.now_ns + edge.header_ns
-        edge.loop.add(self._fd, self.on_event, READ)
 
     def on_event(self, _events: int) -> None:
         """Go on as far as it goes."""
@@ -53,20 +49,20 @@ class Handshake:
         try:
             is_done = transport.shake_hands()
         except ssl.SSLError as error:
-            self._fail((error.reason or "tls").replace("_", " ").lower())
+            self.fail((error.reason or "tls").replace("_", " ").lower())
             return
         except OSError:
-            self._fail("the client has gone")
+            self.fail("the client has gone")
             return
         if is_done:
             self._hand_over(transport)
         elif transport.is_waiting:
-            self._edge.loop.change(self._fd, READ_WRITE)
+            self.edge.loop.change(self.fd, READ_WRITE)
 
     def _begin(self) -> TlsTransport | None:
         """Look at what it begins with; None if there is nothing yet, or no TLS."""
         try:
-            data = self._sock.recv(_FIRST_READ_BYTES)
+            data = self.sock.recv(_FIRST_READ_BYTES)
         except BlockingIOError:
             return None
         except OSError:
@@ -77,57 +73,38 @@ class Handshake:
         if data[0] != _HANDSHAKE:
             self._refuse(data)
             return None
-        self._transport = transport = TlsTransport(self._certificates.base, self._sock, server=True)
+        self._transport = transport = TlsTransport(self._certificates.base, self.sock, server=True)
         transport.feed(data)
         return transport
 
     def _refuse(self, data: bytes) -> None:
         if data[:1].isalpha():
-            reply = build_reply(PLAIN_TEXT, date=self._edge.date(), close=True)
+            reply = build_reply(PLAIN_TEXT, date=self.edge.date(), close=True)
             try:
-                self._sock.send(reply)
-                self._sock.shutdown(socket.SHUT_WR)
+                self.sock.send(reply)
+                self.sock.shutdown(socket.SHUT_WR)
             except OSError:
                 pass
-        self._fail("not TLS")
+        self.fail("not TLS")
 
     def _hand_over(self, transport: TlsTransport) -> None:
-        edge = self._edge
-        edge.handshakes.pop(self, None)
+        edge = self.edge
+        self.let_go()
         session = transport.session
         edge.worker_counts[Worker.TLS_HANDSHAKES] += 1
         edge.worker_counts[Worker.TLS_RESUMED] += bool(session.session_reused)
-        # The loop knows a descriptor once.
-        edge.loop.remove(self._fd)
         identity = identity_fields(session)
         if edge.multiplex is not None and session.selected_alpn_protocol() == "h2":
-            edge.multiplex(transport, self._ip, b"https", identity, b"")
+            edge.multiplex(transport, self.ip, b"https", identity, b"")
             return
-        down = Downstream(edge, transport, self._ip, b"https", identity)
+        down = Downstream(edge, transport, self.ip, b"https", identity)
         # What came with the end of the handshake is here, and no event will tell of it.
         down.readable = True
         edge.loop.soon(down.resume)
 
-    def _fail(self, reason: str) -> None:
-        edge = self._edge
+    def fail(self, reason: str) -> None:
+        """Tell it, and close."""
+        edge = self.edge
         edge.worker_counts[Worker.TLS_FAILED] += 1
-        edge.teller.tell("info", FAILED, OFTEN_NS, of_requests=False, client=self._ip, reason=reason)
-        self.close()
-
-    def expire(self) -> None:
-        """It took too long."""
-        self._fail("timeout")
-
-    def close(self) -> None:
-        """Close at once."""
-        if self._edge.handshakes.pop(self, None) is not None:
-            self._edge.loop.unsettled = True
-            self._edge.loop.close(self._fd, self)
-
-    def dispose(self) -> None:
-        """Close the socket."""
-        self._sock.close()
-
-    def crash(self) -> None:
-        """End what a bug has broken."""
+        edge.teller.tell("info", FAILED, OFTEN_NS, of_requests=False, client=self.ip, reason=reason)
         self.close()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sillyproxy.proxy.edge import UNKNOWN
-from sillyproxy.proxy.loop import READ
+from sillyproxy.proxy.prelude import Prelude
 from sillyproxy.proxy.teller import OFTEN_NS
 from sillyproxy.proxy.transport import plain_ip
 from sillyproxy.tools.proxied import MAX_V2, NoHeader, read_header, write_header
@@ -39,15 +39,15 @@ def header_for(version: str, client: str, fd: int) -> bytes:
     return write_header(version, client, port, (plain_ip(here[0]), here[1]))
 
 
-class ProxyHeader:
+class ProxyHeader(Prelude):
     """
-    Waits for a connection's header, in `edge.handshakes` with its deadline; `go_on` gets it then.
+    Waits for a connection's header; `go_on` gets it then.
 
     The header is looked at, and taken from the kernel when it is whole, and nothing else with it: what
     comes behind it may be TLS.
     """
 
-    __slots__ = ("_edge", "_fd", "_go_on", "_ip", "_sock")
+    __slots__ = ("_go_on",)
 
     def __init__(
         self,
@@ -56,18 +56,13 @@ class ProxyHeader:
         ip: str,
         go_on: Callable[[socket.SocketType, str], object],
     ) -> None:
-        self._edge = edge
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._ip = ip
+        super().__init__(edge, sock, ip)
         self._go_on = go_on
-        edge.handshakes[self] = edge.loop.now_ns + edge.header_ns
-        edge.loop.add(self._fd, self.on_event, READ)
 
     def on_event(self, _events: int) -> None:
         """Look whether it is there."""
         try:
-            data = self._sock.recv(MAX_V2, socket.MSG_PEEK)
+            data = self.sock.recv(MAX_V2, socket.MSG_PEEK)
             if not data:
                 self.close()
                 return
@@ -75,40 +70,21 @@ class ProxyHeader:
             if found is None:
                 return
             size, ip = found
-            self._sock.recv(size)
+            self.sock.recv(size)
         except BlockingIOError:
             return
         except OSError:
             self.close()
             return
         except NoHeader as problem:
-            self._fail(str(problem))
+            self.fail(str(problem))
             return
-        edge = self._edge
-        edge.handshakes.pop(self, None)
-        edge.loop.remove(self._fd)
-        self._go_on(self._sock, ip or self._ip)
+        self.let_go()
+        self._go_on(self.sock, ip or self.ip)
 
-    def _fail(self, reason: str) -> None:
-        self._edge.teller.tell(
-            "warning", NO_HEADER, OFTEN_NS, of_requests=False, client=self._ip, reason=reason
+    def fail(self, reason: str) -> None:
+        """Tell it, and close."""
+        self.edge.teller.tell(
+            "warning", NO_HEADER, OFTEN_NS, of_requests=False, client=self.ip, reason=reason
         )
-        self.close()
-
-    def expire(self) -> None:
-        """It took too long."""
-        self._fail("timeout")
-
-    def close(self) -> None:
-        """Close at once."""
-        if self._edge.handshakes.pop(self, None) is not None:
-            self._edge.loop.unsettled = True
-            self._edge.loop.close(self._fd, self)
-
-    def dispose(self) -> None:
-        """Close the socket."""
-        self._sock.close()
-
-    def crash(self) -> None:
-        """End what a bug has broken."""
         self.close()
